@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * file.c - a raw image file or a block device
+ *
+ * Two descriptors. With direct I/O (the default where the alignment allows it) requests go
+ * past the page cache through a second descriptor; those whose memory is not aligned as
+ * the device wants it (firmware, mostly) go through the first one and the page cache, which
+ * the kernel keeps coherent with direct I/O.
+ *
+ * A request becomes one operation in the kernel, as a rule. It takes more when the kernel did
+ * only a part, or when the request is a slice of somebody's iovecs: then each operation
+ * takes the next run, and op_kernel.offset tells how far it has come.
+ *
+ * Durability. FLUSH is fdatasync. FUA is RWF_DSYNC, or fdatasync after what takes no flags.
+ *
+ * The lock is an open file description (OFD) lock on the whole file: against another
+ * penstock, and against QEMU, whose tools lock bytes of the same file. It ends with the
+ * last operation of a killed process, because those keep the file open: so whoever gets the
+ * lock after a crash knows that no write of the dead one is still to come.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "layer/layer.h"
+#include "util/error.h"
+#include "util/log.h"
+
+enum direct { DIRECT_AUTO, DIRECT_ON, DIRECT_OFF };
+
+#define LOCK_PATIENCE_MS 3000 /* a killed process may still be letting go */
+#define ZERO_BYTES       65536
+#define ZERO_VECS        256
+
+struct file {
+	struct layer layer;
+	char *path;
+	uint64_t size; /* configured: created with, or grown to; 0: as it is */
+	bool create;
+	int direct; /* enum direct */
+	bool discard;
+
+	int fd;        /* through the page cache; holds the lock */
+	int direct_fd; /* or -1 */
+	bool block_device;
+	uint32_t memory_mask; /* address and length of memory for direct I/O, less one */
+	uint32_t offset_mask; /* offset for direct I/O, less one */
+	uint32_t block_size;  /* that the device insists on */
+	_Atomic uint64_t bytes;
+	atomic_bool no_punch, no_zero_range; /* the file system said so */
+};
+
+struct file_queue {
+	struct log_limit limit;
+};
+
+/* --- open --------------------------------------------------------------------------- */
+
+static int check_type(struct file *f, struct stat *st, struct error *err)
+{
+	if (fstat(f->fd, st))
+		return error_set(err, errno, "%s: %s", f->path, strerror(errno));
+	f->block_device = S_ISBLK(st->st_mode);
+	if (!S_ISREG(st->st_mode) && !f->block_device)
+		return error_set(err, EINVAL, "%s is %s; expected an image file or a block device",
+				 f->path,
+				 S_ISDIR(st->st_mode) ? "a directory" : "neither a file nor a disk");
+	return 0;
+}
+
+static int open_path(struct file *f, struct error *err)
+{
+	int flags = O_CLOEXEC | (f->layer.read_only ? O_RDONLY : O_RDWR);
+	struct stat st;
+
+	/* O_EXCL on a block device refuses one that is mounted or otherwise in use. */
+	if (!f->layer.read_only && !stat(f->path, &st) && S_ISBLK(st.st_mode))
+		flags |= O_EXCL;
+	f->fd = open(f->path, flags);
+	if (f->fd < 0 && errno == ENOENT && f->create && !f->layer.read_only) {
+		if (!f->size)
+			return error_set(err, EINVAL, "%s: option 'size' says how large to create it; it is missing",
+					 f->path);
+		f->fd = open(f->path, flags | O_CREAT | O_EXCL, 0600);
+	}
+	if (f->fd >= 0)
+		return 0;
+	if (errno == ENOENT)
+		return error_set(err, ENOENT,
+				 "%s does not exist (options create=true and size=... make it)", f->path);
+	if (errno == EBUSY)
+		return error_set(err, EBUSY, "%s is in use: mounted, or part of something that is",
+				 f->path);
+	if (errno == EACCES || errno == EROFS)
+		return error_set(err, errno, "%s: %s%s", f->path, strerror(errno),
+				 f->layer.read_only ? "" : " (read-only=true opens it for reading)");
+	return error_set(err, errno, "%s: %s", f->path, strerror(errno));
+}
+
+static int take_lock(struct file *f, struct error *err)
+{
+	struct flock lock = { .l_type = f->layer.read_only ? F_RDLCK : F_WRLCK,
+			      .l_whence = SEEK_SET };
+	const struct timespec pause = { .tv_nsec = 20000000 };
+
+	for (unsigned waited = 0; fcntl(f->fd, F_OFD_SETLK, &lock); waited += 20) {
+		if (errno != EAGAIN && errno != EACCES)
+			return error_set(err, errno, "cannot lock %s: %s", f->path, strerror(errno));
+		if (waited >= LOCK_PATIENCE_MS)
+			return error_set(err, EBUSY,
+					 "%s is in use by another process (penstock or QEMU) that holds its "
+					 "lock; two writers would destroy it",
+					 f->path);
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+static int read_size(struct file *f, struct error *err)
+{
+	struct stat st;
+	uint64_t bytes;
+
+	if (f->block_device ? ioctl(f->fd, BLKGETSIZE64, &bytes) : fstat(f->fd, &st))
+		return error_set(err, errno, "cannot tell the size of %s: %s", f->path,
+				 strerror(errno));
+	atomic_store(&f->bytes, f->block_device ? bytes : (uint64_t)st.st_size);
+	return 0;
+}
+
+static int grow(struct file *f, uint64_t size, struct error *err)
+{
+	char a[32], b[32];
+	int ret = read_size(f, err);
+
+	if (ret || size <= atomic_load(&f->bytes))
+		return ret;
+	if (f->block_device || f->layer.read_only)
+		return error_set(err, ENOSPC, "%s has %s, and cannot be made %s", f->path,
+				 format_size(atomic_load(&f->bytes), a, sizeof a),
+				 format_size(size, b, sizeof b));
+	if (ftruncate(f->fd, (off_t)size))
+		return error_set(err, errno, "cannot grow %s to %s: %s", f->path,
+				 format_size(size, b, sizeof b), strerror(errno));
+	atomic_store(&f->bytes, size);
+	return 0;
+}
+
+/* What direct I/O demands; statx tells since Linux 6.1. */
+static void find_alignment(struct file *f, uint32_t *memory, uint32_t *offset)
+{
+	struct statx sx;
+	void *page = NULL;
+
+	if (!statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) && (sx.stx_mask & STATX_DIOALIGN)) {
+		*memory = sx.stx_dio_mem_align;
+		*offset = sx.stx_dio_offset_align;
+		return;
+	}
+	*memory = *offset = 4096;
+	if (!posix_memalign(&page, 4096, 8192)) {
+		if (pread(f->direct_fd, (char *)page + 512, 512, 0) >= 0)
+			*memory = *offset = 512;
+		free(page);
+	}
+}
+
+static int open_direct(struct file *f, struct error *err)
+{
+	char self[64];
+	uint32_t memory = 0, offset = 0;
+
+	f->direct_fd = -1;
+	if (f->direct == DIRECT_OFF)
+		return 0;
+	snprintf(self, sizeof self, "/proc/self/fd/%d", f->fd);
+	f->direct_fd =
+		open(self, O_CLOEXEC | O_DIRECT | (f->layer.read_only ? O_RDONLY : O_RDWR));
+	if (f->direct_fd >= 0)
+		find_alignment(f, &memory, &offset);
+	if (f->direct_fd >= 0 && offset && offset <= f->layer.block_size) {
+		f->memory_mask = memory - 1;
+		f->offset_mask = offset - 1;
+		return 0;
+	}
+	if (f->direct == DIRECT_ON)
+		return error_set(err, EINVAL,
+				 offset ? "direct: %s wants I/O in blocks of %u bytes; set block-size to that" :
+					  "direct: the file system of %s has no direct I/O",
+				 f->path, offset);
+	if (offset)
+		log_info("disk %s: %s through the page cache: direct I/O wants blocks of %u bytes, the "
+			 "disk's are %u",
+			 f->layer.disk, f->path, offset, f->layer.block_size);
+	else
+		log_info("disk %s: %s through the page cache: its file system has no direct I/O",
+			 f->layer.disk, f->path);
+	if (f->direct_fd >= 0)
+		close(f->direct_fd);
+	f->direct_fd = -1;
+	return 0;
+}
+
+static int file_open(struct layer *layer, struct error *err)
+{
+	struct file *f = (struct file *)layer;
+	struct stat st;
+	char a[32], b[32];
+	int ret = open_path(f, err), block;
+
+	if (ret)
+		return ret;
+	ret = check_type(f, &st, err);
+	if (!ret)
+		ret = take_lock(f, err);
+	if (!ret)
+		ret = read_size(f, err);
+	if (!ret && f->size && !f->block_device && f->size < atomic_load(&f->bytes))
+		ret = error_set(err, EINVAL,
+				"size: %s has %s; making it %s would lose data (a disk may be smaller "
+				"than its image: set the disk's size)",
+				f->path, format_size(atomic_load(&f->bytes), a, sizeof a),
+				format_size(f->size, b, sizeof b));
+	if (!ret && f->size)
+		ret = grow(f, f->size, err);
+	if (!ret)
+		ret = open_direct(f, err);
+	if (ret) {
+		close(f->fd);
+		return ret;
+	}
+	f->block_size = 512;
+	if (f->block_device && !ioctl(f->fd, BLKSSZGET, &block) && block > 0)
+		f->block_size = (uint32_t)block;
+	log_info("disk %s: %s, %s, %s I/O%s", layer->disk, f->path,
+		 format_size(atomic_load(&f->bytes), a, sizeof a),
+		 f->direct_fd >= 0 ? "direct" : "page cache", layer->read_only ? ", read-only" : "");
+	return 0;
+}
+
+static void file_close(struct layer *layer)
+{
+	struct file *f = (struct file *)layer;
+
+	if (f->direct_fd >= 0)
+		close(f->direct_fd);
+	close(f->fd);
+}
+
+static void file_limits(struct layer *layer, struct limits *limits)
+{
+	struct file *f = (struct file *)layer;
+	unsigned physical = 0;
+
+	limits->size = atomic_load(&f->bytes);
+	limits->block_size = f->block_size;
+	/* A file's blocks are those of its file system, as a rule pages. */
+	limits->physical_block_size = 4096;
+	if (f->block_device && !ioctl(f->fd, BLKPBSZGET, &physical) && physical)
+		limits->physical_block_size = physical;
+	limits->read_only = layer->read_only;
+	limits->discard = f->discard;
+	limits->zeroes = true;
+}
+
+static int file_resize(struct layer *layer, uint64_t size, struct error *err)
+{
+	return grow((struct file *)layer, size, err);
+}
+
+/* --- requests ----------------------------------------------------------------------- */
+
+static char zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
+static struct iovec zero_vec[ZERO_VECS];
+
+__attribute__((constructor)) static void fill_zero_vec(void)
+{
+	for (unsigned i = 0; i < ZERO_VECS; i++)
+		zero_vec[i] = (struct iovec){ zeroes, ZERO_BYTES };
+}
+
+static void one(struct loop_op *op, void *base, uint64_t length)
+{
+	op->one = (struct iovec){ base, length };
+	op->vec = &op->one;
+	op->count = 1;
+}
+
+/* The next run of zeroes to write, where the file system cannot make them. */
+static void next_zeroes(struct loop_op *op, uint64_t left)
+{
+	if (left < ZERO_BYTES) {
+		one(op, zeroes, left);
+		return;
+	}
+	op->vec = zero_vec;
+	op->count = left / ZERO_BYTES < ZERO_VECS ? (uint32_t)(left / ZERO_BYTES) : ZERO_VECS;
+}
+
+/* The next run of the request's own memory: whole iovecs, or a part of one. */
+static void next_data(struct loop_op *op, struct io_data data, uint64_t left)
+{
+	uint32_t n = 0;
+
+	if (data.skip || data.vec->iov_len > left) {
+		uint64_t length = data.vec->iov_len - data.skip;
+
+		one(op, (char *)data.vec->iov_base + data.skip, length < left ? length : left);
+		return;
+	}
+	op->vec = data.vec;
+	while (n < data.count && n < IOV_MAX && data.vec[n].iov_len <= left)
+		left -= data.vec[n++].iov_len;
+	op->count = n;
+}
+
+static bool aligned(const struct file *f, const struct loop_op *op)
+{
+	uintptr_t bits = 0;
+
+	for (uint32_t i = 0; i < op->count; i++)
+		bits |= (uintptr_t)op->vec[i].iov_base | op->vec[i].iov_len;
+	return !(bits & f->memory_mask) && !(op->offset & f->offset_mask);
+}
+
+static void next_run(struct file *f, struct io *io)
+{
+	struct loop_op *op = &io->op_kernel;
+	uint64_t done = op->offset - io->offset;
+
+	if (io->op == IO_ZEROES)
+		next_zeroes(op, io->length - done);
+	else
+		next_data(op, done ? io_data_slice(io->data, done) : io->data, io->length - done);
+	op->fd = f->direct_fd >= 0 && aligned(f, op) ? f->direct_fd : f->fd;
+	loop_submit(io->queue->loop, op);
+}
+
+/* How to make a range read as zeroes: punch, zero, or write; what fails is not tried again. */
+static void make_zeroes(struct file *f, struct io *io)
+{
+	struct loop_op *op = &io->op_kernel;
+	bool punch = io->op == IO_DISCARD || ((io->flags & IO_UNMAP) && f->discard);
+
+	op->fd = f->fd;
+	op->offset = io->offset;
+	op->length = io->length;
+	op->kind = LOOP_FALLOCATE;
+	if (punch && !atomic_load_explicit(&f->no_punch, memory_order_relaxed)) {
+		op->flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	} else if (io->op == IO_DISCARD) {
+		io_finish(io, 0); /* advice that nobody can take */
+		return;
+	} else if (!atomic_load_explicit(&f->no_zero_range, memory_order_relaxed)) {
+		op->flags = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+	} else {
+		op->kind = LOOP_WRITEV;
+		op->flags = io->flags & IO_FUA ? RWF_DSYNC : 0;
+		next_run(f, io);
+		return;
+	}
+	loop_submit(io->queue->loop, op);
+}
+
+static void failed(struct file *f, struct io *io, int status)
+{
+	struct file_queue *q = layer_queue_state(&f->layer, io->queue);
+
+	if (log_limited(&q->limit))
+		log_warn("disk %s: %s at byte %llu of %s failed: %s", f->layer.disk,
+			 io_op_name(io->op), (unsigned long long)io->offset, f->path,
+			 strerror(-status));
+	io_finish(io, status);
+}
+
+static void fallocated(struct file *f, struct io *io, int result)
+{
+	struct loop_op *op = &io->op_kernel;
+
+	if (result == -EOPNOTSUPP || result == -ENOSYS) {
+		bool punched = op->flags & FALLOC_FL_PUNCH_HOLE;
+
+		atomic_store(punched ? &f->no_punch : &f->no_zero_range, true);
+		make_zeroes(f, io);
+	} else if (result < 0) {
+		failed(f, io, result);
+	} else if (io->flags & IO_FUA) {
+		op->kind = LOOP_FDATASYNC;
+		loop_submit(io->queue->loop, op);
+	} else {
+		io_finish(io, 0);
+	}
+}
+
+static void transferred(struct file *f, struct io *io, int result)
+{
+	struct loop_op *op = &io->op_kernel;
+	uint64_t done;
+
+	if (result == -EINVAL && op->fd == f->direct_fd) {
+		/* Not aligned enough after all: through the page cache, this once. */
+		op->fd = f->fd;
+		loop_submit(io->queue->loop, op);
+		return;
+	}
+	if (result < 0) {
+		failed(f, io, result);
+		return;
+	}
+	op->offset += (uint64_t)result;
+	done = op->offset - io->offset;
+	if (result == 0 && io->op == IO_READ) {
+		/* The image became shorter than it was: what is gone reads as zeroes. */
+		io_data_zero(io_data_slice(io->data, done), io->length - done);
+		done = io->length;
+	} else if (result == 0) {
+		failed(f, io, -EIO);
+		return;
+	}
+	if (done >= io->length)
+		io_finish(io, 0);
+	else
+		next_run(f, io);
+}
+
+static void operated(struct loop_op *op, int result)
+{
+	struct io *io = container_of(op, struct io, op_kernel);
+	struct file *f = op->data;
+
+	if (result == -EINTR || result == -EAGAIN)
+		loop_submit(io->queue->loop, op);
+	else if (op->kind == LOOP_FALLOCATE)
+		fallocated(f, io, result);
+	else if (op->kind != LOOP_FDATASYNC)
+		transferred(f, io, result);
+	else if (result < 0)
+		failed(f, io, result);
+	else
+		io_finish(io, 0);
+}
+
+static void file_submit(struct layer *layer, struct io *io)
+{
+	struct file *f = (struct file *)layer;
+	struct loop_op *op = &io->op_kernel;
+
+	op->done = operated;
+	op->data = f;
+	op->offset = io->offset;
+	switch (io->op) {
+	case IO_READ:
+	case IO_WRITE:
+		op->kind = io->op == IO_READ ? LOOP_READV : LOOP_WRITEV;
+		op->flags = io->op == IO_WRITE && (io->flags & IO_FUA) ? RWF_DSYNC : 0;
+		next_run(f, io);
+		break;
+	case IO_FLUSH:
+		op->kind = LOOP_FDATASYNC;
+		op->fd = f->fd;
+		loop_submit(io->queue->loop, op);
+		break;
+	default:
+		make_zeroes(f, io);
+		break;
+	}
+}
+
+static const char *const directs[] = { "auto", "on", "off", NULL };
+
+static const struct option file_options[] = {
+	{ .name = "path",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct file, path),
+	  .required = true,
+	  .help = "The raw image or block device." },
+	{ .name = "size",
+	  .type = OPTION_SIZE,
+	  .offset = offsetof(struct file, size),
+	  .min = 4096,
+	  .max = 1ull << 60,
+	  .help = "Size of a new image; an existing one that is smaller grows to it. Never shrinks." },
+	{ .name = "create",
+	  .type = OPTION_BOOL,
+	  .offset = offsetof(struct file, create),
+	  .fallback = "false",
+	  .help = "Make the image, sparse, if it does not exist." },
+	{ .name = "direct",
+	  .type = OPTION_CHOICE,
+	  .offset = offsetof(struct file, direct),
+	  .choices = directs,
+	  .fallback = "auto",
+	  .help = "Past the host's page cache (O_DIRECT). auto: where the file system and the disk's "
+		  "block size allow it." },
+	{ .name = "discard",
+	  .type = OPTION_BOOL,
+	  .offset = offsetof(struct file, discard),
+	  .fallback = "true",
+	  .help = "Give space that the guest discards back to the file system (punch holes). Turn it off "
+		  "for images that shall stay allocated." },
+	{ 0 },
+};
+
+const struct layer_ops file_ops = {
+	.name = "file",
+	.summary = "a raw image file or a block device",
+	.description = "The image is locked (an open file description lock) against a second writer: another "
+		       "penstock, or QEMU and its tools. A block device that is mounted is refused.\n\n"
+		       "I/O goes past the page cache where it can, so that the guest's memory is the only "
+		       "copy and host memory stays free. A request whose memory is not aligned for that goes "
+		       "through the page cache by itself.",
+	.example = "disks:\n"
+		   "  db:\n"
+		   "    cache: writethrough\n"
+		   "    stack:\n"
+		   "      - file: {path: /var/lib/penstock/db.img, create: true, size: 20G}\n",
+	.size = sizeof(struct file),
+	.options = file_options,
+	.backend = true,
+	.queue_state = sizeof(struct file_queue),
+	.open = file_open,
+	.close = file_close,
+	.limits = file_limits,
+	.resize = file_resize,
+	.submit = file_submit,
+};

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * api.c - the server of the control API: HTTP on a UNIX socket
+ *
+ * libmicrohttpd runs without a thread of its own: it keeps its sockets in an epoll descriptor,
+ * which the control loop watches. The loop tells once when the descriptor becomes readable,
+ * so run() goes on until it is not readable any more; and libmicrohttpd has time-outs
+ * of its own, for which run() keeps a timer. Whoever can open the socket may do anything, so its
+ * mode is 0600.
+ *
+ * What is answered is in routes.c.
+ */
+#include "control/api.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control/daemon.h"
+#include "control/routes.h"
+#include "util/error.h"
+#include "util/log.h"
+#include "util/unix_socket.h"
+
+#define BODY        65536 /* bytes, the most of a request */
+#define CONNECTIONS 64    /* at a time; more wait */
+#define IDLE        30    /* seconds until a connection without traffic is closed */
+#define ROUNDS      16    /* of MHD_run() in one turn of the loop */
+
+struct api {
+	char *path;
+	struct daemon *daemon;
+	struct MHD_Daemon *http;
+	int epoll_fd;
+	struct loop_watch *watch;
+	struct loop_timer timer;
+};
+
+/* --- one request -------------------------------------------------------------------- */
+
+/* A request while its body comes in. */
+struct request {
+	struct call call; /* first */
+	struct MHD_Connection *connection;
+	size_t length;
+	bool too_large;
+	char body[BODY + 1];
+};
+
+static const char *parameter(struct call *call, const char *name)
+{
+	return MHD_lookup_connection_value(((struct request *)call)->connection,
+					   MHD_GET_ARGUMENT_KIND, name);
+}
+
+/* Sends what call->json or call->text holds. */
+static enum MHD_Result send_answer(struct MHD_Connection *connection, unsigned status,
+				   struct call *call)
+{
+	const char *type = "application/json";
+	struct MHD_Response *response;
+	enum MHD_Result sent;
+
+	if (call->json)
+		call->text = json_dumps(call->json, JSON_INDENT(2));
+	else
+		type = "text/plain; version=0.0.4; charset=utf-8";
+	if (!call->text)
+		return MHD_NO;
+	response = MHD_create_response_from_buffer(strlen(call->text), call->text,
+						   MHD_RESPMEM_MUST_COPY);
+	if (!response)
+		return MHD_NO;
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+	if (*call->allow)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, call->allow);
+	sent = MHD_queue_response(connection, status, response);
+	MHD_destroy_response(response);
+	return sent;
+}
+
+static enum MHD_Result refuse_body(struct request *request)
+{
+	request->call.json = json_pack("{s:s}", "error", "the body is larger than 64 KiB");
+	return send_answer(request->connection, MHD_HTTP_CONTENT_TOO_LARGE, &request->call);
+}
+
+/* The header is there. A body that says it is too large is refused before it comes. */
+static enum MHD_Result begin(struct api *api, struct MHD_Connection *connection, const char *path,
+			     const char *method, void **state)
+{
+	const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
+							 MHD_HTTP_HEADER_CONTENT_LENGTH);
+	struct request *request = calloc(1, sizeof *request);
+
+	*state = request;
+	if (!request)
+		return MHD_NO;
+	request->call = (struct call){ .daemon = api->daemon,
+				       .method = method,
+				       .path = path,
+				       .parameter = parameter,
+				       .body = request->body };
+	request->connection = connection;
+	return length && strtoull(length, NULL, 10) > BODY ? refuse_body(request) : MHD_YES;
+}
+
+static enum MHD_Result handle(void *data, struct MHD_Connection *connection, const char *path,
+			      const char *method, const char *version, const char *bytes,
+			      size_t *length, void **state)
+{
+	struct request *request = *state;
+	unsigned status;
+
+	(void)version;
+	if (!request)
+		return begin(data, connection, path, method, state);
+	if (*length) {
+		if (*length > BODY - request->length)
+			request->too_large = true;
+		else
+			memcpy(request->body + request->length, bytes, *length);
+		request->length = request->too_large ? 0 : request->length + *length;
+		*length = 0;
+		return MHD_YES;
+	}
+	if (request->too_large)
+		return refuse_body(request);
+	request->call.path = path;
+	request->call.method = method;
+	request->call.length = request->length;
+	status = routes_answer(&request->call);
+	return send_answer(connection, status, &request->call);
+}
+
+static void completed(void *data, struct MHD_Connection *connection, void **state,
+		      enum MHD_RequestTerminationCode why)
+{
+	struct request *request = *state;
+
+	(void)data;
+	(void)connection;
+	(void)why;
+	if (!request)
+		return;
+	json_decref(request->call.json);
+	free(request->call.text);
+	free(request);
+	*state = NULL;
+}
+
+/* --- on the control loop ------------------------------------------------------------ */
+
+static void run(struct api *api)
+{
+	struct pollfd readable = { .fd = api->epoll_fd, .events = POLLIN };
+	struct loop *loop = api->daemon->control;
+	MHD_UNSIGNED_LONG_LONG milliseconds;
+	unsigned rounds = 0;
+
+	do
+		MHD_run(api->http);
+	while (++rounds < ROUNDS && poll(&readable, 1, 0) > 0);
+
+	if (rounds == ROUNDS)
+		loop_timer_set(loop, &api->timer, loop_now(loop));
+	else if (MHD_get_timeout(api->http, &milliseconds) == MHD_YES)
+		loop_timer_set(loop, &api->timer, loop_now(loop) + milliseconds * 1000000);
+	else
+		loop_timer_cancel(&api->timer);
+}
+
+static void ready(void *data)
+{
+	run(data);
+}
+
+static void time_out(struct loop_timer *timer)
+{
+	run(container_of(timer, struct api, timer));
+}
+
+static void log_http(void *data, const char *format, va_list args)
+{
+	char text[300];
+
+	(void)data;
+	vsnprintf(text, sizeof text, format, args);
+	text[strcspn(text, "\n")] = 0;
+	log_debug("control API: %s", text);
+}
+
+struct api *api_open(const char *path, struct daemon *daemon, struct error *err)
+{
+	struct api *api = calloc(1, sizeof *api);
+	int fd = unix_socket_listen(path, 0600, err);
+
+	if (fd < 0) {
+		error_prefix(err, "api");
+		free(api);
+		return NULL;
+	}
+	if (api && (api->path = strdup(path)))
+		api->http = MHD_start_daemon(
+			MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, handle, api,
+			MHD_OPTION_EXTERNAL_LOGGER, log_http, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+			MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, IDLE,
+			MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
+	if (!api || !api->http) {
+		error_set(err, ENOMEM, "api: %s: cannot start the HTTP server", path);
+		close(fd);
+		unlink(path);
+		if (api)
+			free(api->path);
+		free(api);
+		return NULL;
+	}
+	api->daemon = daemon;
+	api->epoll_fd = MHD_get_daemon_info(api->http, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+	loop_timer_init(&api->timer, time_out);
+	api->watch = loop_watch_add(daemon->control, api->epoll_fd, ready, api);
+	if (!api->watch) {
+		error_set(err, ENOMEM, "out of memory");
+		api_close(api);
+		return NULL;
+	}
+	log_info("control API on %s", path);
+	return api;
+}
+
+void api_close(struct api *api)
+{
+	if (!api)
+		return;
+	if (api->watch)
+		loop_watch_remove(api->daemon->control, api->watch);
+	loop_timer_cancel(&api->timer);
+	MHD_stop_daemon(api->http);
+	unlink(api->path);
+	free(api->path);
+	free(api);
+}

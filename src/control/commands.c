@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * commands.c - the commands of penstock: their arguments, flags and texts
+ *
+ * Flags are rows of tables of options, as all that can be configured: those of a command
+ * itself, and for the commands that serve those of the program as a whole. invocation.c
+ * reads them, manual.c makes man pages of them.
+ */
+#include "control/commands.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "control/config.h"
+#include "util/suggest.h"
+
+/* --- the table ---------------------------------------------------------------------- */
+
+#define API_FLAG                                                                                   \
+	{                                                                                          \
+		.name = "api", .type = OPTION_STRING, .offset = offsetof(struct invocation, api),  \
+		.help = "Path of the control API's socket. Without it the first of these that is "  \
+			"there: $PENSTOCK_API, ./penstock-api.sock, $XDG_RUNTIME_DIR/penstock.sock, " \
+			"/run/penstock.sock."                                                      \
+	}
+
+static const struct option serve_flags[] = {
+	{ .name = "socket",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, socket),
+	  .required = true,
+	  .help = "Path of the vhost-user socket that the VMM connects to." },
+	{ 0 },
+};
+
+static const struct option status_flags[] = {
+	API_FLAG,
+	{ .name = "json",
+	  .type = OPTION_BOOL,
+	  .offset = offsetof(struct invocation, json),
+	  .help = "Print the answer of the API as it is, in JSON." },
+	{ 0 },
+};
+
+static const struct option resize_flags[] = { API_FLAG, { 0 } };
+
+static const struct option qemu_flags[] = {
+	{ .name = "config",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, config),
+	  .help = "Read the VM from this file; nothing need be running." },
+	API_FLAG,
+	{ .name = "memory",
+	  .type = OPTION_SIZE,
+	  .offset = offsetof(struct invocation, memory),
+	  .min = 1 << 20,
+	  .fallback = "1G",
+	  .help = "Memory of the VM. It must be shared with penstock, so it is part of the options." },
+	{ 0 },
+};
+
+static const struct option help_flags[] = {
+	{ .name = "names",
+	  .type = OPTION_BOOL,
+	  .offset = offsetof(struct invocation, names),
+	  .help = "Print names only, one a line, for the completion of shells: of all commands, or "
+		  "what may follow COMMAND." },
+	{ 0 },
+};
+
+const struct command commands[] = {
+	{ .name = "serve",
+	  .arguments = "PATH --socket SOCK [option=value ...]",
+	  .least = 1,
+	  .most = 64,
+	  .summary = "serve one disk to one VM, without a configuration file",
+	  .description =
+		  "Serves PATH as a virtio-blk disk over vhost-user. PATH is a raw image, a block device, "
+		  "or null: or memory: with a size=SIZE (1G if not given).\n\n"
+		  "The options are those of the disk, of its virtio-blk device and of its back-end, as "
+		  "in penstock.yaml(5); size is the disk's, but where the back-end is made by this "
+		  "command (null:, memory:, create=true) the back-end's. stack=LAYER,LAYER puts layers "
+		  "above the back-end, the first one nearest to the guest.\n\n"
+		  "To the control API the disk's name is disk, and the VM's vm. The process stays in "
+		  "the foreground and is ready when the socket is there. SIGTERM or SIGINT lets what is "
+		  "in flight finish and ends it with status 0; a second one ends it at once.",
+	  .example = "penstock serve disk.img --socket disk.sock\n"
+		     "penstock serve new.img --socket new.sock create=true size=20G queues=4\n"
+		     "penstock serve null: --socket null.sock size=4G --cpus 1\n",
+	  .flags = serve_flags,
+	  .serves = true },
+	{ .name = "run",
+	  .arguments = "[CONFIG]",
+	  .most = 1,
+	  .summary = "serve the disks of a configuration file",
+	  .description =
+		  "Serves all that CONFIG describes, see penstock.yaml(5); relative paths in it are "
+		  "relative to the working directory. Without CONFIG there is an embedded default: the "
+		  "disk demo, a sparse image of 1G in ./penstock-demo.img that is created if it is "
+		  "absent, for the VM demo on ./penstock-demo.sock, and the control API on "
+		  "./penstock-api.sock.\n\n"
+		  "Flags go before what CONFIG says. Nothing starts half: on any mistake or failure "
+		  "everything is closed again and the status is not 0. The process stays in the "
+		  "foreground, and tells systemd when it is ready. SIGTERM or SIGINT lets what is in "
+		  "flight finish and ends it with status 0; a second one ends it at once.",
+	  .example = "penstock run\n"
+		     "penstock run /etc/penstock/penstock.yaml --loops 2\n",
+	  .serves = true },
+	{ .name = "check",
+	  .arguments = "CONFIG",
+	  .least = 1,
+	  .most = 1,
+	  .summary = "say what is wrong with a configuration file",
+	  .description =
+		  "Reads CONFIG as penstock-run(1) does, and says each mistake on a line of its own: "
+		  "file, line, the option's name, what was expected. It also looks whether images are "
+		  "there and may be read and written. It opens no image and changes nothing, so it "
+		  "can be used while penstock runs.\n\n"
+		  "A socket whose directory is not there yet is a warning only.",
+	  .example = "penstock check /etc/penstock/penstock.yaml\n" },
+	{ .name = "status",
+	  .arguments = "",
+	  .summary = "show VMs, devices and disks of a running penstock",
+	  .description =
+		  "Prints a table of the devices with their disks, whether a VMM is connected, and what "
+		  "they have done since it started. A device that was stopped because of what its "
+		  "guest or VMM did is broken, and its reason is printed. Latencies are estimated from a "
+		  "histogram whose steps are powers of two.",
+	  .example = "penstock status\n"
+		     "penstock status --json\n",
+	  .flags = status_flags },
+	{ .name = "resize",
+	  .arguments = "DISK SIZE",
+	  .least = 2,
+	  .most = 2,
+	  .summary = "make a disk larger while it is in use",
+	  .description =
+		  "Grows DISK to SIZE, and its image with it where the image is smaller; the guest is "
+		  "told. A disk cannot be made smaller. The configuration file is not changed: where "
+		  "it gives the disk a size, give it the new one.",
+	  .example = "penstock resize db 40G\n",
+	  .flags = resize_flags },
+	{ .name = "qemu-args",
+	  .arguments = "VM",
+	  .least = 1,
+	  .most = 1,
+	  .summary = "print the options that attach a VM of QEMU",
+	  .description =
+		  "Prints what to add to the command line of a stock QEMU so that it has the devices of "
+		  "VM. The guest's memory must be shared with penstock, so it is among these options; "
+		  "--memory says how much it is, in place of QEMU's -m.",
+	  .example = "penstock qemu-args web --memory 4G\n"
+		     "penstock qemu-args web --config /etc/penstock/penstock.yaml\n",
+	  .flags = qemu_flags },
+	{ .name = "help",
+	  .arguments = "[COMMAND | LAYER | BACK-END]",
+	  .most = 1,
+	  .summary = "explain a command, a layer or a back-end",
+	  .description = "Explains a command as its --help does, or a layer or back-end with its "
+			 "options and an example. Without an argument: lists all of them.",
+	  .example = "penstock help file\n",
+	  .flags = help_flags },
+	{ 0 },
+};
+
+const struct command *command_find(const char *name)
+{
+	for (const struct command *command = commands; command->name; command++)
+		if (!strcmp(command->name, name))
+			return command;
+	return NULL;
+}
+
+/* --- texts -------------------------------------------------------------------------- */
+
+/* Prints @text in lines of at most 80 columns, each after @indent spaces. */
+static void print_wrapped(const char *text, int indent)
+{
+	int column = 0;
+
+	while (*text) {
+		size_t word = strcspn(text, " \n");
+
+		if (column && column + 1 + (int)word > 80) {
+			printf("\n");
+			column = 0;
+		}
+		column += column ? printf(" %.*s", (int)word, text)
+				 : printf("%*s%.*s", indent, "", (int)word, text);
+		text += word;
+		if (*text == '\n') {
+			printf("\n");
+			column = 0;
+		}
+		text += *text != 0;
+	}
+	printf("\n");
+}
+
+static void print_lines(const char *text)
+{
+	while (*text) {
+		size_t line = strcspn(text, "\n");
+
+		printf("    %.*s\n", (int)line, text);
+		text += line + (text[line] != 0);
+	}
+}
+
+static void print_options(const struct option *table, const char *prefix)
+{
+	char text[300];
+
+	for (; table && table->name; table++) {
+		printf("  %s%s", prefix, table->name);
+		if (table->type == OPTION_BOOL && *prefix) {
+			printf("\n");
+		} else {
+			options_describe(table, text, sizeof text);
+			printf("%s%s", *prefix ? " " : "=", text);
+			if (table->fallback)
+				printf(" (default %s)", table->fallback);
+			printf("%s\n", table->required ? "; required" : "");
+		}
+		print_wrapped(table->help, 8);
+	}
+}
+
+static int print_command(const struct command *command)
+{
+	printf("usage: penstock %s %s\n\n", command->name, command->arguments);
+	print_wrapped(command->description, 0);
+	if (command->flags || command->serves)
+		printf("\nFlags:\n");
+	print_options(command->flags, "--");
+	if (command->serves)
+		print_options(config_options, "--");
+	if (!strcmp(command->name, "serve")) {
+		printf("\nOptions of the disk:\n");
+		print_options(disk_options, "");
+		printf("  stack=LAYER[,LAYER]\n        Layers above the back-end, see penstock help.\n"
+		       "\nOptions of the device:\n");
+		print_options(virtio_blk_options, "");
+		printf("\nOptions of the back-end: see penstock help file (or null, memory).\n");
+	}
+	printf("\nExamples:\n");
+	print_lines(command->example);
+	return 0;
+}
+
+static int print_layer(const struct layer_ops *ops)
+{
+	printf("%s - %s (%s)\n\n", ops->name, ops->summary, ops->backend ? "back-end" : "layer");
+	print_wrapped(ops->description, 0);
+	if (ops->options)
+		printf("\nOptions:\n");
+	print_options(ops->options, "");
+	printf("\nExample:\n");
+	print_lines(ops->example);
+	return 0;
+}
+
+static int print_overview(void)
+{
+	printf("usage: penstock COMMAND ...\n\n"
+	       "Gives virtual machines their disks, over vhost-user.\n\nCommands:\n");
+	for (const struct command *command = commands; command->name; command++)
+		printf("  %-10s %s\n", command->name, command->summary);
+	printf("\nBack-ends:\n");
+	for (unsigned i = 0; layer_registry[i]; i++)
+		if (layer_registry[i]->backend)
+			printf("  %-10s %s\n", layer_registry[i]->name, layer_registry[i]->summary);
+	printf("\nLayers:\n");
+	for (unsigned i = 0; layer_registry[i]; i++)
+		if (!layer_registry[i]->backend)
+			printf("  %-10s %s\n", layer_registry[i]->name, layer_registry[i]->summary);
+	printf("\npenstock COMMAND --help tells more, penstock help NAME of a layer or back-end;\n"
+	       "penstock --version tells which this is.\n");
+	return 0;
+}
+
+static void print_names(const struct option *table, const char *before, const char *after)
+{
+	for (; table && table->name; table++)
+		printf("%s%s%s\n", before, table->name, after);
+}
+
+static void print_layer_names(void)
+{
+	for (unsigned i = 0; layer_registry[i]; i++)
+		printf("%s\n", layer_registry[i]->name);
+}
+
+static int print_completions(const struct command *command)
+{
+	if (!command) {
+		for (command = commands; command->name; command++)
+			printf("%s\n", command->name);
+		printf("--help\n--version\n");
+		return 0;
+	}
+	print_names(command->flags, "--", "");
+	if (command->serves)
+		print_names(config_options, "--", "");
+	printf("--help\n");
+	if (!strcmp(command->name, "serve")) {
+		print_names(disk_options, "", "=");
+		print_names(virtio_blk_options, "", "=");
+		print_names(layer_find("file")->options, "", "=");
+		printf("stack=\nnull:\nmemory:\n");
+	} else if (!strcmp(command->name, "help")) {
+		for (command = commands; command->name; command++)
+			printf("%s\n", command->name);
+		print_layer_names();
+	}
+	return 0;
+}
+
+static int unknown_topic(const char *name)
+{
+	struct suggestion nearest = suggest_for(name);
+
+	for (const struct command *command = commands; command->name; command++)
+		suggest_offer(&nearest, command->name);
+	for (unsigned i = 0; layer_registry[i]; i++)
+		suggest_offer(&nearest, layer_registry[i]->name);
+	fprintf(stderr, "penstock: no command, layer or back-end '%s'%s%s%s\n", name,
+		nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
+		nearest.best ? "'?" : ", see penstock --help");
+	return 2;
+}
+
+int command_help(const struct invocation *in)
+{
+	const char *name = in->count ? in->arguments[0] : NULL;
+
+	if (in->names && (!name || command_find(name)))
+		return print_completions(name ? command_find(name) : NULL);
+	if (!name)
+		return print_overview();
+	if (command_find(name))
+		return print_command(command_find(name));
+	if (layer_find(name))
+		return print_layer(layer_find(name));
+	return unknown_topic(name);
+}

@@ -1,0 +1,614 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * config.c - from a tree of texts to what a user wants served
+ *
+ * The tree comes from a YAML file or, for `penstock serve`, from its arguments; then its
+ * values have no lines and messages name the option only. All values go through the tables of
+ * options of whatever they are for. Reading goes on after a mistake, so that a user hears of all
+ * of them at once; nothing is opened here.
+ */
+#include "control/config.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "control/mistakes.h"
+#include "control/yaml.h"
+#include "util/error.h"
+#include "util/log.h"
+#include "util/must.h"
+#include "util/suggest.h"
+
+#define SERIAL_LENGTH 20 /* bytes, VIRTIO_BLK_ID_BYTES */
+#define NAME_LENGTH   64
+#define UNKNOWN       UINT_MAX /* disk of a device, after a mistake */
+
+static const char *const engines[] = { "auto", "uring", "threads", NULL };
+static const char *const log_levels[] = { "error", "warn", "info", "debug", NULL };
+
+const struct option config_options[] = {
+	{ .name = "loops",
+	  .type = OPTION_UINT,
+	  .offset = offsetof(struct config, loops),
+	  .max = 256,
+	  .fallback = "0",
+	  .help = "How many threads serve queues. 0 means one for each core that may be used." },
+	{ .name = "cpus",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct config, cpus),
+	  .help = "Cores that the loops stay on, such as 1 or 0-3 or 0,2,4-7; one loop for each, if "
+		  "loops is not given." },
+	{ .name = "engine",
+	  .type = OPTION_CHOICE,
+	  .offset = offsetof(struct config, engine),
+	  .choices = engines,
+	  .fallback = "auto",
+	  .help = "How the kernel is asked for reads and writes: with io_uring, or by threads with "
+		  "preadv and pwritev. auto takes io_uring where it is permitted." },
+	{ .name = "poll",
+	  .type = OPTION_UINT,
+	  .offset = offsetof(struct config, poll),
+	  .max = 1000000,
+	  .fallback = "100",
+	  .help = "Longest time, in microseconds, that a loop looks out for a guest's next request "
+		  "before it sleeps until the guest notifies it. It adapts below this limit; 0 "
+		  "means that it never polls." },
+	{ .name = "api",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct config, api),
+	  .help = "Path of the UNIX socket of the control API. Without it there is none." },
+	{ .name = "log-level",
+	  .type = OPTION_CHOICE,
+	  .offset = offsetof(struct config, log_level),
+	  .choices = log_levels,
+	  .fallback = "info",
+	  .help = "The least important messages that are still logged." },
+	{ 0 },
+};
+
+const char config_embedded[] = "api: ./penstock-api.sock\n"
+			       "disks:\n"
+			       "  demo:\n"
+			       "    stack:\n"
+			       "      - file: {path: ./penstock-demo.img, size: 1G, create: true}\n"
+			       "vms:\n"
+			       "  demo:\n"
+			       "    - {virtio-blk: demo, socket: ./penstock-demo.sock}\n";
+
+/* --- small checks ------------------------------------------------------------------- */
+
+/* Says a mistake about @node, "WHERE: TEXT"; a value without a line needs no where. */
+static void wrong(struct mistakes *mistakes, const struct yaml *node, const char *where,
+		  const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+static void wrong(struct mistakes *mistakes, const struct yaml *node, const char *where,
+		  const char *format, ...)
+{
+	char text[600];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof text, format, args);
+	va_end(args);
+	if (node->line && *where)
+		mistake(mistakes, node->line, "%s: %s", where, text);
+	else
+		mistake(mistakes, node->line, "%s", text);
+}
+
+/* "mapping" is the word of YAML; what users see of it are names with values. */
+static const char *kind_of(const struct yaml *node)
+{
+	if (node->type == YAML_SCALAR)
+		return *node->text ? "a single value" : "nothing";
+	return node->type == YAML_MAPPING ? "a mapping" : "a list";
+}
+
+static bool must_be(struct mistakes *mistakes, const struct yaml *node, const char *where,
+		    enum yaml_type type, const char *expected)
+{
+	if (node->type == type)
+		return true;
+	wrong(mistakes, node, where, "found %s; expected %s", kind_of(node), expected);
+	return false;
+}
+
+/* Names are part of paths of the API, of labels of metrics, and of options of QEMU. */
+static void check_name(struct mistakes *mistakes, const struct yaml *node, const char *where)
+{
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	size_t length = strlen(node->key);
+
+	if (!length || length > NAME_LENGTH || strspn(node->key, LETTERS) == 0 ||
+	    strspn(node->key, LETTERS "._-") != length)
+		wrong(mistakes, node, where,
+		      "'%s' cannot be a name; expected at most %d letters, digits, '.', '_' or "
+		      "'-', beginning with a letter or digit",
+		      node->key, NAME_LENGTH);
+#undef LETTERS
+}
+
+unsigned config_cpus(const char *list, unsigned cpus[CONFIG_CPUS])
+{
+	unsigned count = 0;
+
+	for (;;) {
+		unsigned long first, last;
+		char *end;
+
+		if (*list < '0' || *list > '9')
+			return 0;
+		first = last = strtoul(list, &end, 10);
+		if (*end == '-') {
+			list = end + 1;
+			if (*list < '0' || *list > '9')
+				return 0;
+			last = strtoul(list, &end, 10);
+		}
+		if (last >= CONFIG_CPUS || first > last || count + last - first >= CONFIG_CPUS)
+			return 0;
+		while (first <= last)
+			cpus[count++] = (unsigned)first++;
+		if (!*end)
+			return count;
+		if (*end != ',')
+			return 0;
+		list = end + 1;
+	}
+}
+
+bool config_true(const struct yaml *node)
+{
+	static const struct option row[] = { { .name = "", .type = OPTION_BOOL }, { 0 } };
+	bool value;
+
+	return node && node->type == YAML_SCALAR && !options_set(row, &value, "", node->text, NULL) &&
+	       value;
+}
+
+/* --- options by their tables -------------------------------------------------------- */
+
+/* "no option X; did you mean Y? expected ...": the table's names, and @others, ended by NULL. */
+static void unknown(struct mistakes *mistakes, const struct yaml *node, const char *where,
+		    const struct option *table, const char *const *others)
+{
+	struct suggestion nearest = suggest_for(node->key);
+	char known[400] = "";
+	size_t n = 0;
+
+	for (; others && *others; others++) {
+		suggest_offer(&nearest, *others);
+		n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", *others);
+	}
+	for (; table && table->name && n < sizeof known; table++) {
+		suggest_offer(&nearest, table->name);
+		n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "",
+				      table->name);
+	}
+	if (!n)
+		wrong(mistakes, node, where, "no option '%s'; there are none here", node->key);
+	else if (nearest.best)
+		wrong(mistakes, node, where, "no option '%s'; did you mean '%s'? (expected: %s)",
+		      node->key, nearest.best, known);
+	else
+		wrong(mistakes, node, where, "no option '%s'; expected: %s", node->key, known);
+}
+
+static bool among(const char *const *names, const char *name)
+{
+	for (; names && *names; names++)
+		if (!strcmp(*names, name))
+			return true;
+	return false;
+}
+
+/*
+ * Reads the options in @mapping into @object, except for @others, which somebody else reads.
+ * Says which required ones are missing.
+ */
+static void read_options(struct mistakes *mistakes, const struct yaml *mapping, const char *where,
+			 const struct option *table, void *object, const char *const *others)
+{
+	struct error err = { 0 };
+	char expected[200];
+
+	for (const struct yaml *node = mapping->first; node; node = node->next) {
+		if (among(others, node->key))
+			continue;
+		if (!options_find(table, node->key)) {
+			unknown(mistakes, node, where, table, others);
+		} else if (node->type != YAML_SCALAR) {
+			options_describe(options_find(table, node->key), expected, sizeof expected);
+			wrong(mistakes, node, where, "%s: found %s; expected %s", node->key,
+			      kind_of(node), expected);
+		} else if (options_set(table, object, node->key, node->text, &err)) {
+			wrong(mistakes, node, where, "%s", err.text);
+		}
+	}
+	for (; table && table->name; table++) {
+		if (!table->required || yaml_find(mapping, table->name))
+			continue;
+		options_describe(table, expected, sizeof expected);
+		wrong(mistakes, mapping, where, "option '%s' is missing; expected %s", table->name,
+		      expected);
+	}
+}
+
+/* --- disks -------------------------------------------------------------------------- */
+
+static void unknown_layer(struct mistakes *mistakes, const struct yaml *node, const char *where,
+			  const char *name)
+{
+	struct suggestion nearest = suggest_for(name);
+	char known[400] = "";
+	size_t n = 0;
+
+	for (unsigned i = 0; layer_registry[i] && n < sizeof known; i++) {
+		suggest_offer(&nearest, layer_registry[i]->name);
+		n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "",
+				      layer_registry[i]->name);
+	}
+	wrong(mistakes, node, where, "no layer or back-end '%s'%s%s%s (expected one of: %s)", name,
+	      nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
+	      nearest.best ? "'?" : "", known);
+}
+
+/* Keeps the options of a layer as texts, for when it is opened, after a trial on a scratch object. */
+static void read_layer_options(struct mistakes *mistakes, const struct yaml *mapping,
+			       const char *where, struct layer_config *layer)
+{
+	void *scratch = must(calloc(1, layer->ops->size));
+
+	options_init(layer->ops->options, scratch);
+	read_options(mistakes, mapping, where, layer->ops->options, scratch, NULL);
+	options_release(layer->ops->options, scratch);
+	free(scratch);
+
+	layer->settings = must(calloc(yaml_count(mapping) + 1, sizeof *layer->settings));
+	for (const struct yaml *node = mapping->first; node; node = node->next) {
+		if (node->type != YAML_SCALAR)
+			continue;
+		layer->settings[layer->count++] =
+			(struct layer_setting){ .name = must(strdup(node->key)),
+						.value = must(strdup(node->text)),
+						.line = node->line };
+	}
+}
+
+/* One step of a stack: a name alone, or a name with a mapping of its options. */
+static void read_layer(struct mistakes *mistakes, const struct yaml *node, const char *where,
+		       struct layer_config *layer)
+{
+	static const struct yaml none = { .type = YAML_MAPPING };
+	const struct yaml *options = &none;
+	struct yaml bare = none;
+	const char *name;
+	char below[200];
+
+	if (node->type == YAML_SCALAR) {
+		name = node->text;
+	} else if (node->type == YAML_MAPPING && yaml_count(node) == 1) {
+		name = node->first->key;
+		options = node->first;
+	} else {
+		wrong(mistakes, node, where,
+		      "expected one layer such as '- pass' or '- file: {path: ...}'");
+		return;
+	}
+	layer->ops = layer_find(name);
+	if (!layer->ops) {
+		unknown_layer(mistakes, node, where, name);
+		return;
+	}
+	snprintf(below, sizeof below, "%s: %s", where, name);
+	if (options->type == YAML_SCALAR && !*options->text) { /* "- pass:" */
+		bare.line = options->line;
+		options = &bare;
+	} else if (options == &none) {
+		bare.line = node->line;
+		options = &bare;
+	}
+	if (must_be(mistakes, options, below, YAML_MAPPING, "options such as {name: value}"))
+		read_layer_options(mistakes, options, below, layer);
+}
+
+static void read_stack(struct mistakes *mistakes, const struct yaml *list, const char *where,
+		       struct config_disk *disk)
+{
+	const struct yaml *node;
+
+	if (!must_be(mistakes, list, where, YAML_SEQUENCE, "a list of layers, the back-end last"))
+		return;
+	disk->layers = must(calloc(yaml_count(list) + 1, sizeof *disk->layers));
+	for (node = list->first; node; node = node->next) {
+		struct layer_config *layer = &disk->layers[disk->count];
+
+		read_layer(mistakes, node, where, layer);
+		if (!layer->ops)
+			continue;
+		disk->count++;
+		if (layer->ops->backend && node->next)
+			wrong(mistakes, node, where,
+			      "%s is a back-end, so nothing can be below it; it must come last",
+			      layer->ops->name);
+		if (!layer->ops->backend && !node->next)
+			wrong(mistakes, node, where,
+			      "%s is not a back-end; expected one, such as file, at the end of the "
+			      "stack",
+			      layer->ops->name);
+	}
+	if (!list->first)
+		wrong(mistakes, list, where, "the list is empty; expected a back-end at least");
+}
+
+static void read_disk(struct mistakes *mistakes, const struct yaml *node, struct config_disk *disk)
+{
+	static const char *const others[] = { "stack", NULL };
+	const struct yaml *stack = yaml_find(node, "stack"), *size = yaml_find(node, "size");
+	uint64_t block_size;
+	char where[120];
+
+	snprintf(where, sizeof where, "disk '%s'", node->key);
+	disk->name = must(strdup(node->key));
+	options_init(disk_options, &disk->config);
+	check_name(mistakes, node, "disks");
+	if (!must_be(mistakes, node, where, YAML_MAPPING, "its options and its stack"))
+		return;
+	read_options(mistakes, node, where, disk_options, &disk->config, others);
+	block_size = disk->config.block_size ? 4096 : 512;
+	if (size && disk->config.size % block_size)
+		wrong(mistakes, size, where, "size: '%s' is not a multiple of the block size, %u",
+		      size->text, (unsigned)block_size);
+	if (!stack) {
+		wrong(mistakes, node, where,
+		      "option 'stack' is missing; expected a list of layers, the back-end last");
+		return;
+	}
+	snprintf(where, sizeof where, "disk '%s': stack", node->key);
+	read_stack(mistakes, stack, where, disk);
+}
+
+/* --- VMs ---------------------------------------------------------------------------- */
+
+/* The index of the disk that @node names; UNKNOWN, after a mistake, if there is none. */
+static unsigned read_disk_name(struct mistakes *mistakes, const struct yaml *node,
+			       const char *where, const struct config *config)
+{
+	struct suggestion nearest;
+
+	if (!must_be(mistakes, node, where, YAML_SCALAR, "virtio-blk: the name of a disk"))
+		return UNKNOWN;
+	nearest = suggest_for(node->text);
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		if (!strcmp(config->disks[i].name, node->text))
+			return i;
+		suggest_offer(&nearest, config->disks[i].name);
+	}
+	wrong(mistakes, node, where,
+	      "virtio-blk: no disk '%s'%s%s%s; expected the name of one under 'disks'", node->text,
+	      nearest.best ? " (did you mean '" : "", nearest.best ? nearest.best : "",
+	      nearest.best ? "'?)" : "");
+	return UNKNOWN;
+}
+
+/* What the tables cannot say of a device. */
+static void check_device(struct mistakes *mistakes, const struct yaml *node, const char *where,
+			 const struct virtio_blk_settings *blk)
+{
+	const struct yaml *socket = yaml_find(node, "socket"), *serial = yaml_find(node, "serial"),
+			  *size = yaml_find(node, "queue-size");
+
+	if (socket && blk->socket &&
+	    strlen(blk->socket) >= sizeof ((struct sockaddr_un *)0)->sun_path)
+		wrong(mistakes, socket, where,
+		      "socket: the path has %zu bytes; expected at most %zu, the most that a UNIX "
+		      "socket can have",
+		      strlen(blk->socket), sizeof ((struct sockaddr_un *)0)->sun_path - 1);
+	if (serial && blk->serial && strlen(blk->serial) > SERIAL_LENGTH)
+		wrong(mistakes, serial, where, "serial: '%s' is too long; expected at most %d bytes",
+		      blk->serial, SERIAL_LENGTH);
+	if (size && blk->queue_size & (blk->queue_size - 1))
+		wrong(mistakes, size, where,
+		      "queue-size: '%s' is not a power of two; expected one, such as 128 or 256",
+		      size->text);
+}
+
+/* A disk that is written by two guests at once is soon destroyed; a socket serves one device. */
+static void check_shared(struct mistakes *mistakes, const struct yaml *node, const char *where,
+			 const struct config *config, const struct config_device *device)
+{
+	for (unsigned v = 0; v < config->vm_count; v++) {
+		for (unsigned d = 0; d < config->vms[v].count; d++) {
+			const struct config_device *other = &config->vms[v].devices[d];
+
+			if (other == device)
+				return;
+			if (other->disk == device->disk && device->disk != UNKNOWN &&
+			    !config->disks[device->disk].config.read_only)
+				wrong(mistakes, node, where,
+				      "disk '%s' is a device of VM '%s' already; expected each disk "
+				      "once, unless it has read-only: true",
+				      config->disks[device->disk].name, config->vms[v].name);
+			if (other->blk.socket && device->blk.socket &&
+			    !strcmp(other->blk.socket, device->blk.socket))
+				wrong(mistakes, yaml_find(node, "socket"), where,
+				      "socket: '%s' is that of another device already",
+				      device->blk.socket);
+		}
+	}
+}
+
+static bool read_device(struct mistakes *mistakes, const struct yaml *node, const char *where,
+			const struct config *config, struct config_device *device)
+{
+	static const char *const others[] = { "virtio-blk", NULL };
+	const struct yaml *disk;
+
+	if (!must_be(mistakes, node, where, YAML_MAPPING,
+		     "a device such as {virtio-blk: DISK, socket: PATH}"))
+		return false;
+	disk = yaml_find(node, "virtio-blk");
+	if (!disk) {
+		wrong(mistakes, node, where,
+		      "the kind of the device is missing; expected 'virtio-blk: DISK'");
+		return false;
+	}
+	options_init(virtio_blk_options, &device->blk);
+	read_options(mistakes, node, where, virtio_blk_options, &device->blk, others);
+	check_device(mistakes, node, where, &device->blk);
+	device->disk = read_disk_name(mistakes, disk, where, config);
+	check_shared(mistakes, node, where, config, device);
+	return true;
+}
+
+static void read_vm(struct mistakes *mistakes, const struct yaml *node, struct config *config)
+{
+	struct config_vm *vm = &config->vms[config->vm_count++];
+	char where[120];
+
+	snprintf(where, sizeof where, "VM '%s'", node->key);
+	vm->name = must(strdup(node->key));
+	check_name(mistakes, node, "vms");
+	if (!must_be(mistakes, node, where, YAML_SEQUENCE, "a list of its devices"))
+		return;
+	if (!node->first)
+		wrong(mistakes, node, where, "the list is empty; expected a device at least");
+	vm->devices = must(calloc(yaml_count(node) + 1, sizeof *vm->devices));
+	for (const struct yaml *item = node->first; item; item = item->next) {
+		/* It counts from the start, for check_shared() to end at it. */
+		if (!read_device(mistakes, item, where, config, &vm->devices[vm->count++]))
+			vm->count--;
+	}
+}
+
+/* --- the whole ---------------------------------------------------------------------- */
+
+void config_init(struct config *config)
+{
+	options_init(config_options, config);
+}
+
+static const struct yaml *section(struct mistakes *mistakes, const struct yaml *tree,
+				  const char *name, const char *expected)
+{
+	const struct yaml *node = yaml_find(tree, name);
+
+	if (!node)
+		wrong(mistakes, tree, "", "'%s' is missing; expected %s", name, expected);
+	else if (must_be(mistakes, node, name, YAML_MAPPING, expected))
+		return node;
+	return NULL;
+}
+
+bool config_read(struct config *config, const struct yaml *tree, struct mistakes *mistakes)
+{
+	static const char *const others[] = { "disks", "vms", NULL };
+	const struct yaml *disks, *vms;
+	unsigned cpus[CONFIG_CPUS];
+
+	if (!must_be(mistakes, tree, "", YAML_MAPPING, "'disks:' and 'vms:' at least"))
+		return false;
+	read_options(mistakes, tree, "", config_options, config, others);
+	if (config->cpus && !config_cpus(config->cpus, cpus))
+		wrong(mistakes, yaml_find(tree, "cpus"), "",
+		      "cpus: '%s' is not understood; expected cores such as 1, 0-3 or 0,2,4-7",
+		      config->cpus);
+
+	disks = section(mistakes, tree, "disks", "a name with options for each disk");
+	if (disks) {
+		config->disks = must(calloc(yaml_count(disks) + 1, sizeof *config->disks));
+		for (const struct yaml *node = disks->first; node; node = node->next)
+			read_disk(mistakes, node, &config->disks[config->disk_count++]);
+	}
+	vms = section(mistakes, tree, "vms", "a name with a list of devices for each VM");
+	if (vms) {
+		config->vms = must(calloc(yaml_count(vms) + 1, sizeof *config->vms));
+		for (const struct yaml *node = vms->first; node; node = node->next)
+			read_vm(mistakes, node, config);
+	}
+	return !mistakes->fatal;
+}
+
+/* --- what needs a look at the file system -------------------------------------------- */
+
+/* By convention a layer's option `path` names what must exist, unless its `create` is true. */
+static void check_path(struct mistakes *mistakes, const struct yaml *disk,
+		       const struct yaml *layer)
+{
+	const struct yaml *path = yaml_find(layer, "path"), *create = yaml_find(layer, "create"),
+			  *read_only = yaml_find(disk, "read-only");
+	bool creates = config_true(create);
+	int mode = config_true(read_only) ? R_OK : R_OK | W_OK;
+
+	if (!path || (access(path->text, F_OK) && creates))
+		return;
+	if (access(path->text, mode))
+		mistake(mistakes, path->line, "disk '%s': stack: %s: path: '%s': %s", disk->key,
+			layer->key, path->text, strerror(errno));
+}
+
+static void check_directory(struct mistakes *mistakes, const struct yaml *node)
+{
+	char *copy, *directory;
+
+	if (!node)
+		return;
+	copy = must(strdup(node->text));
+	directory = dirname(copy);
+	if (access(directory, W_OK | X_OK))
+		mistake_warning(mistakes, node->line, "%s: no socket can be made in '%s' now: %s",
+				node->key, directory, strerror(errno));
+	free(copy);
+}
+
+void config_check_files(const struct yaml *tree, struct mistakes *mistakes)
+{
+	const struct yaml *disks = yaml_find(tree, "disks"), *vms = yaml_find(tree, "vms");
+
+	for (const struct yaml *disk = disks->first; disk; disk = disk->next)
+		for (const struct yaml *item = yaml_find(disk, "stack")->first; item;
+		     item = item->next)
+			if (item->type == YAML_MAPPING)
+				check_path(mistakes, disk, item->first);
+	for (const struct yaml *vm = vms->first; vm; vm = vm->next)
+		for (const struct yaml *device = vm->first; device; device = device->next)
+			check_directory(mistakes, yaml_find(device, "socket"));
+	check_directory(mistakes, yaml_find(tree, "api"));
+}
+
+void config_release(struct config *config)
+{
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		struct config_disk *disk = &config->disks[i];
+
+		for (unsigned l = 0; l < disk->count; l++) {
+			for (unsigned s = 0; s < disk->layers[l].count; s++) {
+				free(disk->layers[l].settings[s].name);
+				free(disk->layers[l].settings[s].value);
+			}
+			free(disk->layers[l].settings);
+		}
+		free(disk->layers);
+		free(disk->name);
+		options_release(disk_options, &disk->config);
+	}
+	free(config->disks);
+	for (unsigned i = 0; i < config->vm_count; i++) {
+		struct config_vm *vm = &config->vms[i];
+
+		for (unsigned d = 0; d < vm->count; d++)
+			options_release(virtio_blk_options, &vm->devices[d].blk);
+		free(vm->devices);
+		free(vm->name);
+	}
+	free(config->vms);
+	options_release(config_options, config);
+	*config = (struct config){ 0 };
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* config.h - what a user wants served: disks, VMs with devices, and by how many loops */
+#pragma once
+
+#include <stdbool.h>
+
+#include "frontend/virtio/blk.h"
+#include "layer/disk.h"
+#include "util/option.h"
+
+struct mistakes;
+struct yaml;
+
+/** Most cores that a list of them may name. */
+#define CONFIG_CPUS 1024
+
+/** One disk. */
+struct config_disk {
+	char *name;
+	struct disk_config config;
+	struct layer_config *layers; /**< the last one is the back-end */
+	unsigned count;
+};
+
+/** One device of a VM. */
+struct config_device {
+	unsigned disk; /**< index into config.disks */
+	struct virtio_blk_settings blk;
+};
+
+/** One VM. */
+struct config_vm {
+	char *name;
+	struct config_device *devices;
+	unsigned count;
+};
+
+/** All of it. Zero-initialise, then config_init(). */
+struct config {
+	const char *file; /**< for messages, not owned; NULL: the command line */
+
+	uint64_t loops; /**< threads that serve queues; 0: one for each core */
+	char *cpus;     /**< list of cores to stay on; NULL: wherever the system puts them */
+	int engine;     /**< enum loop_engine */
+	uint64_t poll;  /**< longest polling, microseconds */
+	char *api;      /**< path of the control API's socket; NULL: none */
+	int log_level;  /**< enum log_level */
+
+	struct config_disk *disks;
+	unsigned disk_count;
+	struct config_vm *vms;
+	unsigned vm_count;
+};
+
+/** Options of the program as a whole: flags of `serve` and `run`, and top level of a file. */
+extern const struct option config_options[];
+
+/** What `penstock run` serves without a file, as YAML. */
+extern const char config_embedded[];
+
+void config_init(struct config *config);
+
+/** Reads a tree into @config; all that is wrong goes into @mistakes. False if it is not good. */
+bool config_read(struct config *config, const struct yaml *tree, struct mistakes *mistakes);
+
+/**
+ * Says which images of a tree that config_read() found good are missing, and the like. It opens
+ * nothing.
+ */
+void config_check_files(const struct yaml *tree, struct mistakes *mistakes);
+
+/** True if @node is there and says true, on or yes. */
+bool config_true(const struct yaml *node);
+
+/**
+ * Parses a list of cores such as "1", "0-3" or "0,2,4-7" into @cpus, in its order. Returns how
+ * many they are; 0 if the list is not understood.
+ */
+unsigned config_cpus(const char *list, unsigned cpus[CONFIG_CPUS]);
+
+void config_release(struct config *config);

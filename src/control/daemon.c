@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * daemon.c - start-up and shutdown
+ *
+ * This thread runs the control loop; the loops that serve queues have threads of their
+ * own. Start-up is the control loop's first message: loops, disks, devices, sockets, API,
+ * in this order, and only then are we ready. There is one way down, whether a signal came or
+ * starting failed half way: what is in flight drains, then everything is closed in the
+ * reverse order. So nothing starts half.
+ *
+ * Signals are blocked, and read from a descriptor that the control loop watches.
+ */
+#include "control/daemon.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "control/api.h"
+#include "control/config.h"
+#include "control/notify.h"
+#include "frontend/virtio/device.h"
+#include "memory/memory.h"
+#include "transport/vhost_user.h"
+#include "util/error.h"
+#include "util/log.h"
+#include "util/must.h"
+
+/* --- start-up, in the order of events ----------------------------------------------- */
+
+/* The engine that all loops shall have, so that there is one answer and one line of log. */
+static enum loop_engine choose_engine(const struct config *config)
+{
+	struct error why = { 0 };
+
+	if (config->engine != LOOP_AUTO)
+		return (enum loop_engine)config->engine;
+	if (loop_uring_permitted(&why))
+		return LOOP_URING;
+	log_info("io_uring cannot be used here (%s): using threads", why.text);
+	return LOOP_THREADS;
+}
+
+static int check_cpus(const char *list, const unsigned *cpus, unsigned count,
+		      const cpu_set_t *allowed, struct error *err)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (!CPU_ISSET(cpus[i], allowed))
+			return error_set(err, EINVAL,
+					 "cpus: '%s': there is no core %u for this process; expected "
+					 "cores that it may run on",
+					 list, cpus[i]);
+	return 0;
+}
+
+static int start_loops(struct daemon *d, struct error *err)
+{
+	const struct config *config = d->config;
+	unsigned cpus[CONFIG_CPUS], cpu_count = 0, count = (unsigned)config->loops;
+	struct loop_config loop = { .engine = choose_engine(config),
+				    .poll_limit = config->poll * 1000 };
+	cpu_set_t allowed;
+	char name[16];
+
+	if (sched_getaffinity(0, sizeof allowed, &allowed))
+		return error_set(err, errno, "sched_getaffinity: %s", strerror(errno));
+	if (config->cpus)
+		cpu_count = config_cpus(config->cpus, cpus);
+	if (check_cpus(config->cpus, cpus, cpu_count, &allowed, err))
+		return -err->code;
+	if (!count)
+		count = cpu_count ? cpu_count : (unsigned)CPU_COUNT(&allowed);
+
+	d->loops = must(calloc(count, sizeof *d->loops));
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(name, sizeof name, "loop-%u", i);
+		loop.name = name;
+		loop.cpu = cpu_count ? (int)cpus[i % cpu_count] : -1;
+		d->loops[i] = loop_create(&loop, err);
+		if (!d->loops[i] || loop_start(d->loops[i], err)) {
+			loop_destroy(d->loops[i]);
+			return -err->code;
+		}
+		d->loop_count++;
+	}
+	log_info("penstock " PENSTOCK_VERSION ": %u loop%s, %s", count, count == 1 ? "" : "s",
+		 loop_engine_name(d->loops[0]));
+	return 0;
+}
+
+static int open_disks(struct daemon *d, struct error *err)
+{
+	d->disks = must(calloc(d->config->disk_count + 1, sizeof *d->disks));
+	for (unsigned i = 0; i < d->config->disk_count; i++) {
+		const struct config_disk *config = &d->config->disks[i];
+		unsigned line = 0;
+
+		d->disks[i] = disk_open(config->name, &config->config, config->layers, config->count,
+					&line, err);
+		if (!d->disks[i] && d->config->file && line)
+			return error_prefix(err, "%s:%u: disk '%s'", d->config->file, line,
+					    config->name);
+		if (!d->disks[i])
+			return error_prefix(err, "disk '%s'", config->name);
+		d->disk_count++;
+	}
+	return 0;
+}
+
+static int create_devices(struct daemon *d, struct error *err)
+{
+	unsigned count = 0;
+
+	for (unsigned v = 0; v < d->config->vm_count; v++)
+		count += d->config->vms[v].count;
+	d->devices = must(calloc(count + 1, sizeof *d->devices));
+	for (unsigned v = 0; v < d->config->vm_count; v++) {
+		const struct config_vm *vm = &d->config->vms[v];
+
+		for (unsigned i = 0; i < vm->count; i++) {
+			const struct config_device *config = &vm->devices[i];
+			struct daemon_device *slot = &d->devices[d->device_count];
+
+			slot->vm = vm;
+			slot->config = config;
+			slot->device = virtio_blk_create(vm->name, d->disks[config->disk],
+							 &config->blk, err);
+			if (!slot->device)
+				return error_prefix(err, "VM '%s'", vm->name);
+			d->device_count++;
+		}
+	}
+	return 0;
+}
+
+/* Each device begins with the loop after the last one of the device before. */
+static int listen_for_vmms(struct daemon *d, struct error *err)
+{
+	unsigned first = 0;
+
+	for (unsigned i = 0; i < d->device_count; i++) {
+		struct daemon_device *slot = &d->devices[i];
+		struct device *device = &slot->device->device;
+		char size[32];
+
+		slot->server = vhost_user_listen(slot->config->blk.socket, slot->device, d->control,
+						 d->loops, d->loop_count, first, err);
+		if (!slot->server)
+			return error_prefix(err, "VM '%s'", slot->vm->name);
+		first = (first + device->queues) % d->loop_count;
+		log_info("VM %s: disk %s (%s) on %s", slot->vm->name, device->disk->name,
+			 format_size(atomic_load(&device->disk->size), size, sizeof size),
+			 slot->config->blk.socket);
+	}
+	return 0;
+}
+
+static int open_api(struct daemon *d, struct error *err)
+{
+	if (!d->config->api)
+		return 0;
+	d->api = api_open(d->config->api, d, err);
+	return d->api ? 0 : -err->code;
+}
+
+static void stop(struct daemon *d);
+
+static void start(struct loop_message *message)
+{
+	struct daemon *d = container_of(message, struct daemon, start);
+	struct error err = { 0 };
+
+	if (start_loops(d, &err) || open_disks(d, &err) || create_devices(d, &err) ||
+	    listen_for_vmms(d, &err) || open_api(d, &err)) {
+		log_error("%s", err.text);
+		d->status = 1;
+		stop(d);
+		return;
+	}
+	d->started = loop_now(d->control);
+	notify("READY=1\nSTATUS=Serving.");
+}
+
+/* --- shutdown: the same backwards --------------------------------------------------- */
+
+static void all_closed(struct daemon *d)
+{
+	while (d->device_count) {
+		struct virtio_device *device = d->devices[--d->device_count].device;
+
+		device->ops->destroy(device);
+	}
+	for (unsigned i = 0; i < d->loop_count; i++)
+		loop_stop(d->loops[i]);
+	while (d->loop_count)
+		loop_destroy(d->loops[--d->loop_count]);
+	while (d->disk_count)
+		disk_close(d->disks[--d->disk_count]);
+	free(d->devices);
+	free(d->loops);
+	free(d->disks);
+	loop_watch_remove(d->control, d->signals);
+	loop_stop(d->control);
+}
+
+static void server_closed(void *data)
+{
+	struct daemon *d = data;
+
+	if (!--d->closing)
+		all_closed(d);
+}
+
+static void stop(struct daemon *d)
+{
+	d->ending = true;
+	notify("STOPPING=1\nSTATUS=Waiting for what is in flight.");
+	api_close(d->api);
+	d->api = NULL;
+	d->closing = 1;
+	for (unsigned i = 0; i < d->device_count; i++) {
+		if (!d->devices[i].server)
+			continue;
+		d->closing++;
+		vhost_user_close(d->devices[i].server, server_closed, d);
+		d->devices[i].server = NULL;
+	}
+	server_closed(d);
+}
+
+/* --- signals ------------------------------------------------------------------------ */
+
+static void signal_came(void *data)
+{
+	struct daemon *d = data;
+	struct signalfd_siginfo info;
+
+	while (read(d->signal_fd, &info, sizeof info) == sizeof info) {
+		if (info.ssi_signo == SIGHUP) {
+			log_info("SIGHUP: ignored; a restart reads the configuration anew, and guests "
+				 "go on");
+		} else if (d->ending) {
+			log_warn("%s again: ending at once", strsignal((int)info.ssi_signo));
+			_exit(1);
+		} else {
+			log_info("%s: ending when what is in flight is done",
+				 strsignal((int)info.ssi_signo));
+			stop(d);
+		}
+	}
+}
+
+static int open_signals(struct error *err)
+{
+	sigset_t set;
+	int fd;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd >= 0 ? fd : error_set(err, errno, "signalfd: %s", strerror(errno));
+}
+
+/* --- the process -------------------------------------------------------------------- */
+
+/* Each disk, queue and VMM takes several descriptors; the soft limit is for select(2) only. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit))
+			log_debug("setrlimit(RLIMIT_NOFILE): %s", strerror(errno));
+	}
+}
+
+int daemon_run(const struct config *config)
+{
+	/* Its thread is the process's first, and bears its name. */
+	struct loop_config control = { .name = "penstock",
+				       .engine = (enum loop_engine)config->engine,
+				       .cpu = -1 };
+	struct daemon d = { .config = config, .start.run = start };
+	struct error err = { 0 };
+
+	log_set_level((enum log_level)config->log_level);
+	raise_file_limit();
+	memory_guard_install();
+	d.signal_fd = open_signals(&err);
+	d.control = d.signal_fd >= 0 ? loop_create(&control, &err) : NULL;
+	if (d.control) {
+		d.signals = must(loop_watch_add(d.control, d.signal_fd, signal_came, &d));
+		loop_send(d.control, &d.start);
+		if (loop_run(d.control, &err))
+			d.status = 1;
+	}
+	if (err.code)
+		log_error("%s", err.text);
+	loop_destroy(d.control);
+	if (d.signal_fd >= 0)
+		close(d.signal_fd);
+	return err.code ? 1 : d.status;
+}
+
+struct disk *daemon_disk(const struct daemon *daemon, const char *name)
+{
+	for (unsigned i = 0; i < daemon->disk_count; i++)
+		if (!strcmp(daemon->disks[i]->name, name))
+			return daemon->disks[i];
+	return NULL;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* daemon.h - what runs: loops, disks, devices and the control API; see daemon.c */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "loop/loop.h"
+
+struct api;
+struct config;
+struct config_device;
+struct config_vm;
+struct device;
+struct disk;
+struct error;
+struct vhost_user;
+struct virtio_device;
+
+/** One device of one VM, and its server. */
+struct daemon_device {
+	const struct config_vm *vm;
+	const struct config_device *config;
+	struct virtio_device *device;
+	struct vhost_user *server; /**< NULL before it listens, and after it was closed */
+};
+
+/** All of it. Control thread only. */
+struct daemon {
+	const struct config *config;
+	struct loop *control; /**< this thread's: sockets, API, signals */
+	struct loop **loops;  /**< those that serve queues */
+	unsigned loop_count;
+	struct disk **disks; /**< in the order of the configuration */
+	unsigned disk_count;
+	struct daemon_device *devices; /**< likewise */
+	unsigned device_count;
+	struct api *api;
+	struct loop_watch *signals;
+	int signal_fd;
+	uint64_t started; /**< ns, loop_now() when it was ready */
+	bool ending;
+	unsigned closing; /**< servers that are not closed yet, and one while they are told to */
+	int status;       /**< to exit with */
+	struct loop_message start;
+};
+
+/**
+ * Serves what @config says until a signal ends it, or until starting fails; then everything is
+ * closed again. Returns the exit status.
+ */
+int daemon_run(const struct config *config);
+
+/** The disk called @name, or NULL. */
+struct disk *daemon_disk(const struct daemon *daemon, const char *name);

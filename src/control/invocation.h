@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* invocation.h - a command as it was typed */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct command;
+struct yaml;
+
+struct invocation {
+	const struct command *command;
+	char **arguments; /**< of the command, without flags; those of main() */
+	unsigned count;
+	struct yaml *settings; /**< flags that are of config_options: a mapping */
+
+	char *api, *config, *socket; /**< NULL: not given */
+	uint64_t memory;             /**< bytes */
+	bool json, names;
+};
+
+/**
+ * Reads the command line. 0: run in->command. Else -1, and *@status is what to exit with: help or
+ * the version was printed, or what is wrong.
+ */
+int invocation_read(struct invocation *in, int argc, char **argv, int *status);
+
+void invocation_release(struct invocation *in);

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * metrics.c - counters for Prometheus
+ *
+ * One table of families, each with the function that writes its samples; all samples
+ * of a family stand together, as the format wants it. Labels need no escapes: names of
+ * VMs and disks have none of the characters that would. Samples by kind of request appear
+ * with the first request of that kind, or a host with many queues would mostly report zeroes.
+ */
+#include "control/metrics.h"
+
+#include <inttypes.h>
+
+#include "control/config.h"
+#include "control/daemon.h"
+#include "frontend/virtio/device.h"
+
+/* --- samples by queue and kind of request ------------------------------------------- */
+
+/* One queue, and the labels it has. */
+struct queue {
+	const struct queue_stats *stats;
+	char labels[200];
+};
+
+/* Calls @each for every configured queue of every device. */
+static void for_each_queue(FILE *out, const char *name, const struct daemon *daemon,
+			   void (*each)(FILE *out, const char *name, const struct queue *queue))
+{
+	for (unsigned i = 0; i < daemon->device_count; i++) {
+		const struct device *device = &daemon->devices[i].device->device;
+
+		for (unsigned q = 0; q < device->queues; q++) {
+			struct queue queue = { .stats = &device->stats[q] };
+
+			snprintf(queue.labels, sizeof queue.labels,
+				 "vm=\"%s\",disk=\"%s\",queue=\"%u\"", daemon->devices[i].vm->name,
+				 device->disk->name, q);
+			each(out, name, &queue);
+		}
+	}
+}
+
+static void each_op(FILE *out, const char *name, const struct queue *queue, size_t member)
+{
+	for (unsigned op = 0; op < IO_OPS; op++) {
+		const char *counters = (const char *)&queue->stats->op[op];
+
+		if (stats_read(&queue->stats->op[op].requests))
+			fprintf(out, "%s{%s,op=\"%s\"} %" PRIu64 "\n", name, queue->labels,
+				io_op_name(op),
+				stats_read((const stats_counter *)(counters + member)));
+	}
+}
+
+#define MEMBER(name) ((size_t)((const char *)&queue->stats->op[0].name - (const char *)&queue->stats->op[0]))
+
+static void requests_of_queue(FILE *out, const char *name, const struct queue *queue)
+{
+	each_op(out, name, queue, MEMBER(requests));
+}
+
+static void bytes_of_queue(FILE *out, const char *name, const struct queue *queue)
+{
+	each_op(out, name, queue, MEMBER(bytes));
+}
+
+static void errors_of_queue(FILE *out, const char *name, const struct queue *queue)
+{
+	each_op(out, name, queue, MEMBER(errors));
+}
+
+static void latency_of_queue(FILE *out, const char *name, const struct queue *queue)
+{
+	for (unsigned op = 0; op < IO_OPS; op++) {
+		uint64_t count = 0;
+
+		if (!stats_read(&queue->stats->op[op].requests))
+			continue;
+		for (unsigned b = 0; b < STATS_BUCKETS; b++) {
+			count += stats_read(&queue->stats->op[op].latency[b]);
+			if (b < STATS_BUCKETS - 1)
+				fprintf(out, "%s_bucket{%s,op=\"%s\",le=\"%.6f\"} %" PRIu64 "\n",
+					name, queue->labels, io_op_name(op),
+					(double)(1ull << b) / 1e6, count);
+		}
+		/* The count is the sum of the buckets, so that they agree in the midst of traffic. */
+		fprintf(out, "%s_bucket{%s,op=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name,
+			queue->labels, io_op_name(op), count);
+		fprintf(out, "%s_sum{%s,op=\"%s\"} %.9f\n", name, queue->labels, io_op_name(op),
+			(double)stats_read(&queue->stats->op[op].latency_ns) / 1e9);
+		fprintf(out, "%s_count{%s,op=\"%s\"} %" PRIu64 "\n", name, queue->labels,
+			io_op_name(op), count);
+	}
+}
+
+static void interrupts_of_queue(FILE *out, const char *name, const struct queue *queue)
+{
+	fprintf(out, "%s{%s} %" PRIu64 "\n", name, queue->labels,
+		stats_read(&queue->stats->interrupts));
+}
+
+static void suppressed_of_queue(FILE *out, const char *name, const struct queue *queue)
+{
+	fprintf(out, "%s{%s} %" PRIu64 "\n", name, queue->labels,
+		stats_read(&queue->stats->interrupts_suppressed));
+}
+
+static void accesses_of_queue(FILE *out, const char *name, const struct queue *queue)
+{
+	fprintf(out, "%s{%s} %" PRIu64 "\n", name, queue->labels,
+		stats_read(&queue->stats->accesses));
+}
+
+static void depth_of_queue(FILE *out, const char *name, const struct queue *queue)
+{
+	fprintf(out, "%s{%s} %" PRIu64 "\n", name, queue->labels,
+		stats_read(&queue->stats->in_flight));
+}
+
+#define OF_QUEUES(what)                                                                            \
+	static void what(FILE *out, const char *name, const struct daemon *daemon)                 \
+	{                                                                                          \
+		for_each_queue(out, name, daemon, what##_of_queue);                                \
+	}
+
+OF_QUEUES(requests)
+OF_QUEUES(bytes)
+OF_QUEUES(errors)
+OF_QUEUES(latency)
+OF_QUEUES(interrupts)
+OF_QUEUES(suppressed)
+OF_QUEUES(accesses)
+OF_QUEUES(depth)
+
+/* --- samples by device, disk, and of the whole -------------------------------------- */
+
+static void connected(FILE *out, const char *name, const struct daemon *daemon)
+{
+	for (unsigned i = 0; i < daemon->device_count; i++)
+		fprintf(out, "%s{vm=\"%s\",disk=\"%s\"} %d\n", name, daemon->devices[i].vm->name,
+			daemon->devices[i].device->device.disk->name,
+			daemon->devices[i].device->device.connected);
+}
+
+static void broken(FILE *out, const char *name, const struct daemon *daemon)
+{
+	for (unsigned i = 0; i < daemon->device_count; i++)
+		fprintf(out, "%s{vm=\"%s\",disk=\"%s\"} %d\n", name, daemon->devices[i].vm->name,
+			daemon->devices[i].device->device.disk->name,
+			daemon->devices[i].device->device.broken);
+}
+
+static void disk_size(FILE *out, const char *name, const struct daemon *daemon)
+{
+	for (unsigned i = 0; i < daemon->disk_count; i++)
+		fprintf(out, "%s{disk=\"%s\"} %" PRIu64 "\n", name, daemon->disks[i]->name,
+			(uint64_t)atomic_load(&daemon->disks[i]->size));
+}
+
+static void build_info(FILE *out, const char *name, const struct daemon *daemon)
+{
+	(void)daemon;
+	fprintf(out, "%s{version=\"" PENSTOCK_VERSION "\"} 1\n", name);
+}
+
+static void loops(FILE *out, const char *name, const struct daemon *daemon)
+{
+	fprintf(out, "%s{engine=\"%s\"} %u\n", name, loop_engine_name(daemon->loops[0]),
+		daemon->loop_count);
+}
+
+static void uptime(FILE *out, const char *name, const struct daemon *daemon)
+{
+	fprintf(out, "%s %.3f\n", name, (double)(loop_now(daemon->control) - daemon->started) / 1e9);
+}
+
+const struct metric metrics[] = {
+	{ "penstock_disk_requests_total", "counter", "Requests completed.", requests },
+	{ "penstock_disk_bytes_total", "counter", "Bytes of completed requests.", bytes },
+	{ "penstock_disk_errors_total", "counter", "Requests completed with an error.", errors },
+	{ "penstock_disk_latency_seconds", "histogram",
+	  "From the moment a request was taken off the ring to its completion.", latency },
+	{ "penstock_interrupts_total", "counter", "Interrupts sent to the guest.", interrupts },
+	{ "penstock_interrupts_suppressed_total", "counter",
+	  "Batches completed without an interrupt, because the guest did not ask for one.",
+	  suppressed },
+	{ "penstock_accesses_total", "counter", "Notifications by the guest.", accesses },
+	{ "penstock_queue_depth", "gauge", "Requests taken and not yet completed.", depth },
+	{ "penstock_device_connected", "gauge", "1 while a VMM is attached.", connected },
+	{ "penstock_device_broken", "gauge",
+	  "1 after the device was stopped because of what its guest or VMM did.", broken },
+	{ "penstock_disk_size_bytes", "gauge", "Size of the disk.", disk_size },
+	{ "penstock_loops", "gauge", "Threads that serve queues.", loops },
+	{ "penstock_uptime_seconds", "gauge", "Time since it was ready.", uptime },
+	{ "penstock_build_info", "gauge", "Always 1; its label is the version.", build_info },
+	{ 0 },
+};
+
+void metrics_write(FILE *out, const struct daemon *daemon)
+{
+	for (const struct metric *m = metrics; m->name; m++) {
+		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, m->type);
+		m->write(out, m->name, daemon);
+	}
+}

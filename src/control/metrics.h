@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* metrics.h - counters for Prometheus; see metrics.c */
+#pragma once
+
+#include <stdio.h>
+
+struct daemon;
+
+/** A family of metrics: its name, "counter", "gauge" or "histogram", and what it counts. */
+struct metric {
+	const char *name, *type, *help;
+	void (*write)(FILE *out, const char *name, const struct daemon *daemon);
+};
+
+/** All of them, ended by one without a name. */
+extern const struct metric metrics[];
+
+/** Writes the text exposition format, version 0.0.4. */
+void metrics_write(FILE *out, const struct daemon *daemon);

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * qemu.c - the options that attach a VM of QEMU to its devices
+ *
+ * vhost-user needs the guest's memory to be shared, so it is a memory object of QEMU's, and
+ * -m must say the same size. Paths become absolute, for QEMU to be started anywhere.
+ * reconnect=1 lets the guest go on after a restart of penstock.
+ */
+#include "control/qemu.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control/config.h"
+#include "util/suggest.h"
+
+static int append(json_t *args, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int append(json_t *args, const char *format, ...)
+{
+	va_list list;
+	json_t *text;
+
+	va_start(list, format);
+	text = json_vsprintf(format, list);
+	va_end(list);
+	return json_array_append_new(args, text);
+}
+
+/* In an option of QEMU's a comma is doubled. */
+static void write_path(const char *path, char *text, size_t size)
+{
+	char directory[PATH_MAX] = "";
+	size_t n = 0;
+
+	if (*path != '/' && getcwd(directory, sizeof directory) && !strncmp(path, "./", 2))
+		path += 2;
+	if (*directory)
+		n = (size_t)snprintf(text, size, "%s/", directory);
+	for (; *path && n < size - 2; path++) {
+		if (*path == ',')
+			text[n++] = ',';
+		text[n++] = *path;
+	}
+	text[n] = 0;
+}
+
+static int append_device(json_t *args, const struct config_vm *vm, unsigned index)
+{
+	const struct virtio_blk_settings *blk = &vm->devices[index].blk;
+	char path[PATH_MAX + 256];
+
+	write_path(blk->socket, path, sizeof path);
+	return append(args, "-chardev") |
+	       append(args, "socket,id=%s-%u,path=%s,reconnect=1", vm->name, index, path) |
+	       append(args, "-device") |
+	       append(args, "vhost-user-blk-pci,chardev=%s-%u,num-queues=%u,queue-size=%u",
+		      vm->name, index, (unsigned)blk->queues, (unsigned)blk->queue_size);
+}
+
+json_t *qemu_args(const struct config_vm *vm, uint64_t memory)
+{
+	json_t *args = json_array();
+	char size[32];
+	int failed;
+
+	/* QEMU's suffixes are ours. */
+	format_size(memory, size, sizeof size);
+	failed = append(args, "-m") | append(args, "size=%s", size) | append(args, "-object") |
+		 append(args, "memory-backend-memfd,id=mem0,size=%s,share=on", size) |
+		 append(args, "-machine") | append(args, "memory-backend=mem0");
+	for (unsigned i = 0; i < vm->count; i++)
+		failed |= append_device(args, vm, i);
+	if (!failed)
+		return args;
+	json_decref(args);
+	return NULL;
+}
+
+/* As a shell would read it back: in single quotes, where anything in it is special. */
+static void print_quoted(const char *text)
+{
+	if (!text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+			       "-_=,./:+@%")]) {
+		fputs(text, stdout);
+		return;
+	}
+	putchar('\'');
+	for (; *text; text++) {
+		if (*text == '\'')
+			fputs("'\\''", stdout);
+		else
+			putchar(*text);
+	}
+	putchar('\'');
+}
+
+void qemu_print_args(const json_t *args)
+{
+	for (size_t i = 0; i < json_array_size(args); i++) {
+		const char *text = json_string_value(json_array_get(args, i));
+
+		if (i)
+			fputs(*text == '-' ? " \\\n" : " ", stdout);
+		print_quoted(text);
+	}
+	putchar('\n');
+}
+
+int qemu_print(const struct config *config, const char *name, uint64_t memory)
+{
+	struct suggestion nearest = suggest_for(name);
+
+	for (unsigned i = 0; i < config->vm_count; i++) {
+		json_t *args;
+
+		suggest_offer(&nearest, config->vms[i].name);
+		if (strcmp(config->vms[i].name, name))
+			continue;
+		args = qemu_args(&config->vms[i], memory);
+		qemu_print_args(args);
+		json_decref(args);
+		return 0;
+	}
+	fprintf(stderr, "penstock: %s: no VM '%s'%s%s%s\n", config->file, name,
+		nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
+		nearest.best ? "'?" : "");
+	return 2;
+}

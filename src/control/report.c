@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * report.c - what runs, as JSON
+ *
+ * Names are those of the configuration file, with the values that hold now; what is not
+ * configured but has come about (connected, requests, ...) stands beside them. Sizes that can
+ * change are numbers of bytes.
+ */
+#include "control/report.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "control/config.h"
+#include "control/daemon.h"
+#include "frontend/virtio/device.h"
+
+/* --- options ------------------------------------------------------------------------ */
+
+/* A value as JSON: what is a number or a truth value in YAML is one here. */
+static json_t *value_of(const struct option *row, const void *object)
+{
+	char text[1024];
+
+	options_get(row, object, text, sizeof text);
+	switch (row->type) {
+	case OPTION_BOOL:
+		return json_boolean(*text == 't');
+	case OPTION_UINT:
+		return json_integer(*(const json_int_t *)((const char *)object + row->offset));
+	default:
+		return json_string(text);
+	}
+}
+
+/* True if the option was neither given nor has a default: its value says nothing. */
+static bool unset(const struct option *row, const void *object)
+{
+	const char *at = (const char *)object + row->offset;
+
+	if (row->fallback)
+		return false;
+	if (row->type == OPTION_STRING)
+		return !*(char *const *)at;
+	return row->type == OPTION_SIZE && !*(const uint64_t *)at;
+}
+
+static json_t *options_of(const struct option *table, const void *object)
+{
+	json_t *json = json_object();
+
+	for (; table && table->name; table++)
+		if (!unset(table, object))
+			json_object_set_new(json, table->name, value_of(table, object));
+	return json;
+}
+
+/* --- disks -------------------------------------------------------------------------- */
+
+static json_t *stack_of(const struct stack *stack)
+{
+	json_t *json = json_array();
+
+	for (unsigned i = 0; i < stack->count; i++) {
+		const struct layer *layer = stack->layers[i];
+
+		json_array_append_new(json, json_pack("{s:o}", layer->ops->name,
+						      options_of(layer->ops->options, layer)));
+	}
+	return json;
+}
+
+json_t *report_disk(const struct daemon *daemon, const struct disk *disk)
+{
+	json_t *json = options_of(disk_options, &disk->config), *vms = json_array();
+
+	for (unsigned i = 0; i < daemon->device_count; i++)
+		if (daemon->devices[i].device->device.disk == disk)
+			json_array_append_new(vms, json_string(daemon->devices[i].vm->name));
+	json_object_set_new(json, "name", json_string(disk->name));
+	json_object_set_new(json, "size", json_integer((json_int_t)atomic_load(&disk->size)));
+	json_object_set_new(json, "block-size", json_integer(disk->block_size));
+	json_object_set_new(json, "stack", stack_of(disk->stack));
+	json_object_set_new(json, "vms", vms);
+	return json;
+}
+
+json_t *report_disks(const struct daemon *daemon)
+{
+	json_t *json = json_array();
+
+	for (unsigned i = 0; i < daemon->disk_count; i++)
+		json_array_append_new(json, report_disk(daemon, daemon->disks[i]));
+	return json;
+}
+
+/* --- VMs ---------------------------------------------------------------------------- */
+
+/* What all queues of a device have done in one kind of request. */
+struct total {
+	uint64_t requests, bytes, errors, latency_ns, latency[STATS_BUCKETS];
+};
+
+static struct total total_of(const struct device *device, enum io_op op)
+{
+	struct total total = { 0 };
+
+	for (unsigned q = 0; q < device->queues; q++) {
+		const struct queue_stats *stats = &device->stats[q];
+
+		total.requests += stats_read(&stats->op[op].requests);
+		total.bytes += stats_read(&stats->op[op].bytes);
+		total.errors += stats_read(&stats->op[op].errors);
+		total.latency_ns += stats_read(&stats->op[op].latency_ns);
+		for (unsigned b = 0; b < STATS_BUCKETS; b++)
+			total.latency[b] += stats_read(&stats->op[op].latency[b]);
+	}
+	return total;
+}
+
+/* Microseconds that @share of the requests took at most, evenly spread within each bucket. */
+static double quantile(const struct total *total, double share)
+{
+	uint64_t all = 0, below = 0;
+	double wanted;
+
+	for (unsigned b = 0; b < STATS_BUCKETS; b++)
+		all += total->latency[b];
+	wanted = share * (double)all;
+	for (unsigned b = 0; b < STATS_BUCKETS; b++) {
+		double upper = (double)(1ull << b), lower = b ? upper / 2 : 0;
+
+		if (total->latency[b] && (double)(below + total->latency[b]) >= wanted)
+			return lower + (upper - lower) * (wanted - (double)below) /
+					       (double)total->latency[b];
+		below += total->latency[b];
+	}
+	return 0;
+}
+
+static json_t *requests_of(const struct device *device)
+{
+	json_t *json = json_object();
+
+	for (unsigned op = 0; op < IO_OPS; op++) {
+		struct total total = total_of(device, op);
+		double mean = total.requests
+				      ? (double)total.latency_ns / (double)total.requests / 1000
+				      : 0;
+
+		json_object_set_new(
+			json, io_op_name(op),
+			json_pack("{s:I, s:I, s:I, s:{s:f, s:f, s:f}}", "requests",
+				  (json_int_t)total.requests, "bytes", (json_int_t)total.bytes,
+				  "errors", (json_int_t)total.errors, "latency-us", "mean", mean,
+				  "p50", quantile(&total, 0.5), "p99", quantile(&total, 0.99)));
+	}
+	return json;
+}
+
+static json_t *device_of(const struct daemon_device *slot)
+{
+	const struct device *device = &slot->device->device;
+	json_t *json = options_of(virtio_blk_options, &slot->config->blk);
+	uint64_t in_flight = 0;
+
+	for (unsigned q = 0; q < device->queues; q++)
+		in_flight += stats_read(&device->stats[q].in_flight);
+	json_object_set_new(json, device->kind, json_string(device->disk->name));
+	json_object_set_new(json, "transport", json_string(device->transport));
+	json_object_set_new(json, "connected", json_boolean(device->connected));
+	json_object_set_new(json, "broken", json_boolean(device->broken));
+	json_object_set_new(json, "reason", json_string(device->reason));
+	json_object_set_new(json, "ring", json_string(device->ring ? device->ring : ""));
+	json_object_set_new(json, "running-queues", json_integer(device->running));
+	json_object_set_new(json, "in-flight", json_integer((json_int_t)in_flight));
+	json_object_set_new(json, "requests", requests_of(device));
+	return json;
+}
+
+json_t *report_vm(const struct daemon *daemon, const struct config_vm *vm)
+{
+	json_t *devices = json_array();
+
+	for (unsigned i = 0; i < daemon->device_count; i++)
+		if (daemon->devices[i].vm == vm)
+			json_array_append_new(devices, device_of(&daemon->devices[i]));
+	return json_pack("{s:s, s:o}", "name", vm->name, "devices", devices);
+}
+
+json_t *report_vms(const struct daemon *daemon)
+{
+	json_t *json = json_array();
+
+	for (unsigned i = 0; i < daemon->config->vm_count; i++)
+		json_array_append_new(json, report_vm(daemon, &daemon->config->vms[i]));
+	return json;
+}
+
+/* --- the rest ----------------------------------------------------------------------- */
+
+json_t *report_status(const struct daemon *daemon)
+{
+	double uptime = (double)(loop_now(daemon->control) - daemon->started) / 1e9;
+
+	return json_pack("{s:s, s:i, s:f, s:i, s:s, s:o, s:o}", "version", PENSTOCK_VERSION, "pid",
+			 (int)getpid(), "uptime-seconds", uptime, "loops", (int)daemon->loop_count,
+			 "engine", loop_engine_name(daemon->loops[0]), "disks",
+			 report_disks(daemon), "vms", report_vms(daemon));
+}
+
+static json_t *table_of(const struct option *table)
+{
+	json_t *json = json_object();
+	char expected[300];
+
+	for (; table && table->name; table++) {
+		json_t *row = json_object();
+
+		options_describe(table, expected, sizeof expected);
+		json_object_set_new(row, "expected", json_string(expected));
+		json_object_set_new(row, "required", json_boolean(table->required));
+		if (table->fallback)
+			json_object_set_new(row, "default", json_string(table->fallback));
+		json_object_set_new(row, "help", json_string(table->help));
+		json_object_set_new(json, table->name, row);
+	}
+	return json;
+}
+
+json_t *report_layers(void)
+{
+	json_t *json = json_array();
+
+	for (unsigned i = 0; layer_registry[i]; i++) {
+		const struct layer_ops *ops = layer_registry[i];
+
+		json_array_append_new(json, json_pack("{s:s, s:b, s:s, s:o}", "name", ops->name,
+						      "back-end", ops->backend, "summary",
+						      ops->summary, "options",
+						      table_of(ops->options)));
+	}
+	return json;
+}

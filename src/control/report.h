@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* report.h - what runs, as JSON; see report.c */
+#pragma once
+
+#include <jansson.h>
+
+struct config_vm;
+struct daemon;
+struct disk;
+
+/** Each returns a new object, or NULL if memory is short. */
+json_t *report_status(const struct daemon *daemon);
+json_t *report_disks(const struct daemon *daemon);
+json_t *report_disk(const struct daemon *daemon, const struct disk *disk);
+json_t *report_vms(const struct daemon *daemon);
+json_t *report_vm(const struct daemon *daemon, const struct config_vm *vm);
+json_t *report_layers(void);

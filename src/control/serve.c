@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * serve.c - from the arguments of `penstock serve` to the tree that a file would give
+ *
+ * An option belongs to the disk, to the device or to the back-end, and the tables say to which;
+ * their names are looked up in this order. One name is common: `size` is that of the disk, except
+ * where the back-end has no size before it is told one (null:, memory:, an image that is created).
+ */
+#include "control/serve.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control/config.h"
+#include "control/mistakes.h"
+#include "control/yaml.h"
+#include "util/must.h"
+#include "util/suggest.h"
+
+/* The back-end that "null:" or "memory:" names; NULL if @path is a path. */
+static const struct layer_ops *backend_of(const char *path)
+{
+	size_t length = strlen(path);
+
+	for (unsigned i = 0; length && layer_registry[i]; i++)
+		if (layer_registry[i]->backend && path[length - 1] == ':' &&
+		    strlen(layer_registry[i]->name) == length - 1 &&
+		    !strncmp(layer_registry[i]->name, path, length - 1))
+			return layer_registry[i];
+	return NULL;
+}
+
+/* The tree under construction. */
+struct serve {
+	struct mistakes *mistakes;
+	const struct layer_ops *ops;
+	struct yaml *disk, *device, *backend, *stack;
+	bool made; /* the back-end is made by this command, and has the size that is told */
+};
+
+static void unknown(struct serve *serve, const char *name)
+{
+	const struct option *const tables[] = { disk_options, virtio_blk_options,
+						serve->ops->options };
+	struct suggestion nearest = suggest_for(name);
+
+	suggest_offer(&nearest, "stack");
+	for (unsigned t = 0; t < sizeof tables / sizeof *tables; t++)
+		for (const struct option *row = tables[t]; row && row->name; row++)
+			suggest_offer(&nearest, row->name);
+	mistake(serve->mistakes, 0, "no option '%s'%s%s%s; see penstock serve --help", name,
+		nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
+		nearest.best ? "'?" : "");
+}
+
+/* stack=a,b: from the top down. */
+static void add_layers(struct serve *serve, char *names)
+{
+	char *rest, *name;
+
+	for (name = strtok_r(names, ",", &rest); name; name = strtok_r(NULL, ",", &rest))
+		yaml_add(serve->stack, NULL, yaml_new(YAML_SCALAR, name, 0));
+}
+
+static void add_option(struct serve *serve, const char *argument)
+{
+	char *name = must(strdup(argument)), *value = strchr(name, '=');
+	struct yaml *owner;
+
+	if (!value) {
+		mistake(serve->mistakes, 0, "'%s' is not understood; expected option=value", name);
+		free(name);
+		return;
+	}
+	*value++ = 0;
+	if (!strcmp(name, "size"))
+		owner = serve->made ? serve->backend : serve->disk;
+	else if (options_find(disk_options, name))
+		owner = serve->disk;
+	else if (options_find(virtio_blk_options, name))
+		owner = serve->device;
+	else
+		owner = serve->backend;
+	if (!strcmp(name, "stack"))
+		add_layers(serve, value);
+	else if (owner == serve->backend && !options_find(serve->ops->options, name))
+		unknown(serve, name);
+	else if (yaml_find(owner, name))
+		mistake(serve->mistakes, 0, "'%s' is given twice", name);
+	else
+		yaml_add(owner, name, yaml_new(YAML_SCALAR, value, 0));
+	free(name);
+}
+
+/* True if one of the options is create=true. */
+static bool creates(char *const *options, unsigned count)
+{
+	struct yaml value = { .type = YAML_SCALAR };
+
+	while (count--) {
+		value.text = options[count] + strlen("create=");
+		if (!strncmp(options[count], "create=", strlen("create=")) && config_true(&value))
+			return true;
+	}
+	return false;
+}
+
+struct yaml *serve_tree(const char *path, const char *socket, char *const *options, unsigned count,
+			struct mistakes *mistakes)
+{
+	struct yaml *tree = yaml_new(YAML_MAPPING, NULL, 0);
+	struct yaml *disks = yaml_add(tree, "disks", yaml_new(YAML_MAPPING, NULL, 0));
+	struct yaml *vms = yaml_add(tree, "vms", yaml_new(YAML_MAPPING, NULL, 0));
+	struct yaml *vm = yaml_add(vms, SERVE_VM, yaml_new(YAML_SEQUENCE, NULL, 0));
+	struct serve serve = {
+		.mistakes = mistakes,
+		.ops = backend_of(path),
+		.disk = yaml_add(disks, SERVE_DISK, yaml_new(YAML_MAPPING, NULL, 0)),
+		.device = yaml_add(vm, NULL, yaml_new(YAML_MAPPING, NULL, 0)),
+		.backend = yaml_new(YAML_MAPPING, NULL, 0),
+		.stack = yaml_new(YAML_SEQUENCE, NULL, 0),
+	};
+	bool exists = true;
+
+	serve.made = serve.ops || creates(options, count);
+	if (!serve.ops) {
+		serve.ops = layer_find("file");
+		yaml_add(serve.backend, "path", yaml_new(YAML_SCALAR, path, 0));
+		exists = !access(path, F_OK) || errno != ENOENT;
+		if (!serve.made && !exists)
+			mistake(mistakes, 0,
+				"%s: no such image; to make a new one, add create=true size=SIZE, "
+				"such as size=20G",
+				path);
+	}
+	yaml_add(serve.device, "virtio-blk", yaml_new(YAML_SCALAR, SERVE_DISK, 0));
+	if (socket)
+		yaml_add(serve.device, "socket", yaml_new(YAML_SCALAR, socket, 0));
+	for (unsigned i = 0; i < count; i++)
+		add_option(&serve, options[i]);
+	if (!exists && yaml_find(serve.backend, "create") && !yaml_find(serve.backend, "size"))
+		mistake(mistakes, 0, "%s: its size is missing; expected size=SIZE, such as size=4G",
+			path);
+
+	yaml_add(serve.disk, "stack", serve.stack);
+	yaml_add(yaml_add(serve.stack, NULL, yaml_new(YAML_MAPPING, NULL, 0)), serve.ops->name,
+		 serve.backend);
+	if (!mistakes->fatal)
+		return tree;
+	yaml_free(tree);
+	return NULL;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* serve.h - from the arguments of `penstock serve` to the tree that a file would give */
+#pragma once
+
+struct mistakes;
+struct yaml;
+
+/** The names of the one disk and the one VM of `penstock serve`. */
+#define SERVE_DISK "disk"
+#define SERVE_VM   "vm"
+
+/**
+ * The tree of one disk over @path and one VM that has it at @socket (NULL: @options say it).
+ * @options are @count arguments "name=value". NULL if that fails, with the mistakes.
+ */
+struct yaml *serve_tree(const char *path, const char *socket, char *const *options, unsigned count,
+			struct mistakes *mistakes);

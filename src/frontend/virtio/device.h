@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * device.h - what a virtio device type is to its transport (virtio 1.2, chapter 2)
+ *
+ * A transport negotiates features, reads and writes config space, and starts and stops
+ * queues; a device type (virtio-blk, ...) says what its features and config space are
+ * and takes requests off its queues.
+ */
+#pragma once
+
+#include "frontend/device.h"
+
+struct error;
+struct virtio_device;
+struct virtqueue;
+
+/** One device type. Features and config space: control thread. Queue ops: the queue's thread. */
+struct virtio_device_ops {
+	const char *name;
+	uint32_t config_size; /**< bytes of config space */
+	/** Feature bits of the type (not of the rings). */
+	uint64_t (*features)(struct virtio_device *dev);
+	/** The driver has chosen; takes effect for queues started after it. */
+	void (*negotiated)(struct virtio_device *dev, uint64_t features);
+	/** The device was reset (2.4): what the driver set is forgotten. */
+	void (*reset)(struct virtio_device *dev);
+	/** What the driver has set in config space, to outlive this process with the inflight regions. */
+	uint64_t (*state)(struct virtio_device *dev);
+	void (*set_state)(struct virtio_device *dev, uint64_t state);
+	/** All of config space, @config_size bytes. */
+	void (*config_read)(struct virtio_device *dev, void *config);
+	/** 0 or -EINVAL if those bytes are not writable. */
+	int (*config_write)(struct virtio_device *dev, uint32_t offset, const void *data,
+			    uint32_t length);
+	/** Makes the type's part of a queue. 0 or -errno. */
+	int (*queue_start)(struct virtio_device *dev, struct virtqueue *vq);
+	/** Everything is drained; frees it. */
+	void (*queue_stop)(struct virtqueue *vq);
+	/** Takes what the ring has; true if there was anything. */
+	bool (*queue_poll)(struct virtqueue *vq);
+	void (*destroy)(struct virtio_device *dev);
+};
+
+struct virtio_device {
+	struct device device; /**< first, for the control side */
+	const struct virtio_device_ops *ops;
+	uint64_t features;    /**< as negotiated */
+	bool single_loop;     /**< all queues on one loop */
+	/** Set by the transport: config space has changed, tell the driver. NULL if nobody is there. */
+	void (*config_changed)(struct virtio_device *dev);
+	void *transport; /**< of whoever set config_changed */
+};

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * engine.h - what a loop asks of the kernel: operations, readiness, sleep
+ *
+ * Private to src/loop. An engine is made on the thread that will use it.
+ */
+#pragma once
+
+#include "loop/loop.h"
+
+struct engine;
+
+struct engine_ops {
+	const char *name;
+	/** NULL on failure, with @err filled. */
+	struct engine *(*open)(struct loop *loop, struct error *err);
+	void (*close)(struct engine *engine);
+	void (*submit)(struct engine *engine, struct loop_op *op);
+	/** Tells the kernel to report @watch->fd; again for one that is known has no effect. */
+	void (*watch)(struct engine *engine, struct loop_watch *watch);
+	/** Ends that; calls loop_watch_free() when the kernel has let go of it. */
+	void (*unwatch)(struct engine *engine, struct loop_watch *watch);
+	/**
+	 * Hands over what was submitted and reports what is complete or ready. Sleeps until
+	 * there is something, at most @timeout ns; 0: not at all, UINT64_MAX: no limit.
+	 * Returns how many things it reported.
+	 */
+	unsigned (*turn)(struct engine *engine, uint64_t timeout);
+};
+
+struct loop_watch {
+	int fd;
+	void (*ready)(void *data);
+	void *data;
+	bool removed;   /* loop_watch_remove() was called */
+	bool armed;     /* the kernel knows of it */
+	bool reporting; /* ready() is running */
+	struct list link; /* of the loop's watches */
+};
+
+/** Frees what loop_watch_remove() took out. */
+void loop_watch_free(struct loop_watch *watch);
+
+/** All watches of @loop, by their links. */
+struct list *loop_watches(struct loop *loop);
+
+extern const struct engine_ops engine_uring, engine_threads;

@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * loop.c - the turn of a loop, and when it may sleep
+ *
+ * Polling. A guest's notification costs it an exit and us a wake-up, some microseconds
+ * together; looking at its ring costs nanoseconds. So after a guest was given something
+ * (completions) its ring is polled for the time in which it is likely to react, its
+ * window. What the window should be is learned from each ring itself:
+ *
+ *   - the guest reacted while we polled: the window becomes twice the time it took, smoothed,
+ *     so that it stays a little longer than the guest needs;
+ *   - the window passed in vain: it is halved, down to nothing;
+ *   - the guest notified us and polling for at most the limit would have caught it:
+ *     the window grows to cover that.
+ *
+ * Requests that wait for a device give the guest nothing to react to, so a loop does not
+ * spin while it waits for storage: after taking requests it polls only for GRACE, in
+ * case the guest is in the middle of submitting more.
+ *
+ * Sleep. Before it sleeps a loop arms each poller (the ring is told to notify, then
+ * looked at once more), announces that it sleeps, and looks at its messages once more.
+ */
+#include "loop/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "loop/engine.h"
+#include "util/error.h"
+#include "util/log.h"
+
+#define GRACE      1000 /* ns to wait for more requests of one submission */
+#define WINDOW_MIN 2000 /* ns; a shorter window is none */
+
+struct loop {
+	struct loop_config config;
+	char name[16];
+	const struct engine_ops *ops;
+	struct engine *engine;
+	uint64_t now;
+	bool running;
+	pthread_t thread;
+	bool started;
+
+	struct list pollers; /* active ones */
+	struct list timers;  /* earliest first */
+	struct list watches;
+	struct loop_task *tasks, **tasks_last;
+
+	_Atomic(struct loop_message *) inbox; /* latest first */
+	atomic_bool asleep;
+	int wake_fd;
+	struct loop_message stop;
+};
+
+static _Thread_local struct loop *self;
+
+struct loop *loop_self(void)
+{
+	return self;
+}
+
+uint64_t loop_now(const struct loop *loop)
+{
+	return loop->now;
+}
+
+static uint64_t clock_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+const char *loop_engine_name(const struct loop *loop)
+{
+	return loop->ops->name;
+}
+
+/* --- life of a loop ----------------------------------------------------------------- */
+
+static void stop_received(struct loop_message *message)
+{
+	container_of(message, struct loop, stop)->running = false;
+}
+
+struct loop *loop_create(const struct loop_config *config, struct error *err)
+{
+	struct loop *loop = calloc(1, sizeof *loop);
+
+	if (!loop) {
+		error_set(err, ENOMEM, "out of memory");
+		return NULL;
+	}
+	loop->config = *config;
+	strncpy(loop->name, config->name, sizeof loop->name - 1);
+	loop->ops = config->engine == LOOP_THREADS ? &engine_threads : &engine_uring;
+	if (config->engine == LOOP_AUTO && !loop_uring_permitted(NULL))
+		loop->ops = &engine_threads;
+	list_init(&loop->pollers);
+	list_init(&loop->timers);
+	list_init(&loop->watches);
+	loop->tasks_last = &loop->tasks;
+	loop->stop.run = stop_received;
+	loop->now = clock_now();
+	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (loop->wake_fd < 0) {
+		error_set(err, errno, "eventfd: %s", strerror(errno));
+		free(loop);
+		return NULL;
+	}
+	return loop;
+}
+
+static void woken(void *data)
+{
+	(void)data; /* the messages are read each turn */
+}
+
+/* On the loop's own thread, where io_uring wants its ring to be made. */
+static int enter(struct loop *loop, struct error *err)
+{
+	cpu_set_t cpus;
+
+	self = loop;
+	pthread_setname_np(pthread_self(), loop->name);
+	if (loop->config.cpu >= 0) {
+		CPU_ZERO(&cpus);
+		CPU_SET(loop->config.cpu, &cpus);
+		if (sched_setaffinity(0, sizeof cpus, &cpus))
+			log_warn("loop %s cannot run on core %d alone: %s", loop->name,
+				 loop->config.cpu, strerror(errno));
+	}
+	loop->engine = loop->ops->open(loop, err);
+	if (!loop->engine)
+		return -err->code;
+	list_for_each (link, &loop->watches)
+		loop->ops->watch(loop->engine, container_of(link, struct loop_watch, link));
+	if (!loop_watch_add(loop, loop->wake_fd, woken, loop)) {
+		loop->ops->close(loop->engine);
+		return error_set(err, ENOMEM, "out of memory");
+	}
+	loop->running = true;
+	return 0;
+}
+
+static void turn(struct loop *loop);
+
+static void leave(struct loop *loop)
+{
+	loop->ops->close(loop->engine);
+	loop->engine = NULL;
+	list_for_each (link, &loop->watches) {
+		list_remove(link);
+		free(container_of(link, struct loop_watch, link));
+	}
+	self = NULL;
+}
+
+int loop_run(struct loop *loop, struct error *err)
+{
+	int ret = enter(loop, err);
+
+	if (ret)
+		return ret;
+	while (loop->running)
+		turn(loop);
+	leave(loop);
+	return 0;
+}
+
+struct start {
+	struct loop *loop;
+	struct error error;
+	int result;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool known;
+};
+
+static void *thread_main(void *data)
+{
+	struct start *start = data;
+	struct loop *loop = start->loop;
+	int ret = enter(loop, &start->error);
+
+	pthread_mutex_lock(&start->lock);
+	start->result = ret;
+	start->known = true;
+	pthread_cond_signal(&start->changed);
+	pthread_mutex_unlock(&start->lock);
+	if (ret)
+		return NULL;
+	while (loop->running)
+		turn(loop);
+	leave(loop);
+	return NULL;
+}
+
+int loop_start(struct loop *loop, struct error *err)
+{
+	struct start start = { .loop = loop,
+			       .lock = PTHREAD_MUTEX_INITIALIZER,
+			       .changed = PTHREAD_COND_INITIALIZER };
+	int ret = pthread_create(&loop->thread, NULL, thread_main, &start);
+
+	if (ret)
+		return error_set(err, ret, "cannot start a thread: %s", strerror(ret));
+	pthread_mutex_lock(&start.lock);
+	while (!start.known)
+		pthread_cond_wait(&start.changed, &start.lock);
+	pthread_mutex_unlock(&start.lock);
+	if (start.result) {
+		pthread_join(loop->thread, NULL);
+		return error_set(err, start.error.code, "%s", start.error.text);
+	}
+	loop->started = true;
+	return 0;
+}
+
+void loop_stop(struct loop *loop)
+{
+	loop_send(loop, &loop->stop);
+}
+
+void loop_destroy(struct loop *loop)
+{
+	if (!loop)
+		return;
+	if (loop->started)
+		pthread_join(loop->thread, NULL);
+	list_for_each (link, &loop->watches)
+		free(container_of(link, struct loop_watch, link));
+	close(loop->wake_fd);
+	free(loop);
+}
+
+/* --- messages ----------------------------------------------------------------------- */
+
+void loop_send(struct loop *loop, struct loop_message *message)
+{
+	struct loop_message *first = atomic_load_explicit(&loop->inbox, memory_order_relaxed);
+
+	do
+		message->next = first;
+	while (!atomic_compare_exchange_weak(&loop->inbox, &first, message));
+	/* Sequentially consistent against fall_asleep(): one of the two sees the other. */
+	if (atomic_load(&loop->asleep)) {
+		uint64_t one = 1;
+
+		if (write(loop->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN)
+			log_error("cannot wake loop %s: %s", loop->name, strerror(errno));
+	}
+}
+
+static bool run_messages(struct loop *loop)
+{
+	struct loop_message *message, *in_order = NULL;
+
+	if (!atomic_load_explicit(&loop->inbox, memory_order_relaxed))
+		return false;
+	message = atomic_exchange(&loop->inbox, NULL);
+	while (message) {
+		struct loop_message *next = message->next;
+
+		message->next = in_order;
+		in_order = message;
+		message = next;
+	}
+	while (in_order) {
+		message = in_order;
+		in_order = message->next;
+		message->run(message);
+	}
+	return true;
+}
+
+/* --- timers ------------------------------------------------------------------------- */
+
+void loop_timer_init(struct loop_timer *timer, void (*fire)(struct loop_timer *timer))
+{
+	list_init(&timer->link);
+	timer->fire = fire;
+}
+
+/* From the latest back: most timers are set further ahead than those that stand. */
+void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t at)
+{
+	struct list *before = loop->timers.prev;
+
+	if (before == &timer->link)
+		before = before->prev;
+	list_remove(&timer->link);
+	timer->at = at;
+	while (before != &loop->timers && container_of(before, struct loop_timer, link)->at > at)
+		before = before->prev;
+	list_add(before->next, &timer->link);
+}
+
+void loop_timer_cancel(struct loop_timer *timer)
+{
+	list_remove(&timer->link);
+}
+
+static bool run_timers(struct loop *loop)
+{
+	bool any = false;
+
+	while (!list_empty(&loop->timers)) {
+		struct loop_timer *timer = container_of(loop->timers.next, struct loop_timer, link);
+
+		if (timer->at > loop->now)
+			break;
+		list_remove(&timer->link);
+		timer->fire(timer);
+		any = true;
+	}
+	return any;
+}
+
+static uint64_t until_timer(const struct loop *loop)
+{
+	uint64_t at;
+
+	if (list_empty(&loop->timers))
+		return UINT64_MAX;
+	at = container_of(loop->timers.next, struct loop_timer, link)->at;
+	return at > loop->now ? at - loop->now : 0;
+}
+
+/* --- tasks -------------------------------------------------------------------------- */
+
+void loop_task_queue(struct loop *loop, struct loop_task *task)
+{
+	if (task->queued)
+		return;
+	task->queued = true;
+	task->next = NULL;
+	*loop->tasks_last = task;
+	loop->tasks_last = &task->next;
+}
+
+static bool run_tasks(struct loop *loop)
+{
+	struct loop_task *task;
+	bool any = false;
+
+	while ((task = loop->tasks)) {
+		loop->tasks = task->next;
+		if (!loop->tasks)
+			loop->tasks_last = &loop->tasks;
+		task->queued = false;
+		task->run(task);
+		any = true;
+	}
+	return any;
+}
+
+/* --- pollers ------------------------------------------------------------------------ */
+
+void loop_poller_init(struct loop_poller *poller, bool (*poll)(struct loop_poller *),
+		      bool (*arm)(struct loop_poller *))
+{
+	*poller = (struct loop_poller){ .poll = poll, .arm = arm };
+	list_init(&poller->link);
+}
+
+/* It reacted @gap ns after it was last given something. */
+static void learn(struct loop *loop, struct loop_poller *poller, uint64_t gap)
+{
+	uint64_t limit = loop->config.poll_limit;
+
+	if (gap > limit)
+		return;
+	poller->window = (3 * poller->window + 2 * gap + WINDOW_MIN) / 4;
+	if (poller->window < 2 * gap)
+		poller->window = 2 * gap;
+	if (poller->window < WINDOW_MIN)
+		poller->window = WINDOW_MIN;
+	if (poller->window > limit)
+		poller->window = limit;
+}
+
+void loop_poller_wake(struct loop *loop, struct loop_poller *poller)
+{
+	if (poller->active)
+		return;
+	poller->active = true;
+	poller->last_work = loop->now;
+	list_add(&loop->pollers, &poller->link);
+	if (poller->settled) {
+		learn(loop, poller, loop->now - poller->settled);
+		poller->settled = 0;
+	}
+}
+
+void loop_poller_settled(struct loop *loop, struct loop_poller *poller)
+{
+	poller->settled = loop->now;
+	if (!poller->active && poller->window) {
+		/* Something will come soon: look out for it, rather than be woken. */
+		poller->active = true;
+		poller->last_work = loop->now;
+		list_add(&loop->pollers, &poller->link);
+	}
+}
+
+void loop_poller_stop(struct loop *loop, struct loop_poller *poller)
+{
+	(void)loop;
+	poller->active = false;
+	list_remove(&poller->link);
+}
+
+static bool run_pollers(struct loop *loop)
+{
+	bool any = false;
+
+	list_for_each (link, &loop->pollers) {
+		struct loop_poller *poller = container_of(link, struct loop_poller, link);
+
+		if (poller->poll(poller)) {
+			if (poller->settled) {
+				learn(loop, poller, loop->now - poller->settled);
+				poller->settled = 0;
+			}
+			poller->last_work = loop->now;
+			any = true;
+			continue;
+		}
+		if (poller->settled) {
+			if (loop->now - poller->settled < poller->window)
+				continue;
+			poller->window /= 2;
+			if (poller->window < WINDOW_MIN)
+				poller->window = 0;
+		} else if (loop->now - poller->last_work < GRACE && loop->config.poll_limit) {
+			continue;
+		}
+		loop_poller_stop(loop, poller);
+		if (poller->arm(poller)) {
+			poller->active = true;
+			poller->last_work = loop->now;
+			list_add(&loop->pollers, &poller->link);
+			any = true;
+		}
+	}
+	return any;
+}
+
+/* --- the turn ----------------------------------------------------------------------- */
+
+/* True if it really may; messages sent from now on wake the loop. */
+static bool fall_asleep(struct loop *loop)
+{
+	if (!list_empty(&loop->pollers) || loop->tasks)
+		return false;
+	atomic_store(&loop->asleep, true);
+	if (!atomic_load(&loop->inbox))
+		return true;
+	atomic_store(&loop->asleep, false);
+	return false;
+}
+
+static void turn(struct loop *loop)
+{
+	bool any;
+
+	loop->now = clock_now();
+	any = run_messages(loop);
+	any |= run_timers(loop);
+	any |= run_pollers(loop);
+	any |= run_tasks(loop);
+	if (!loop->running)
+		return;
+	if (any || !fall_asleep(loop)) {
+		loop->ops->turn(loop->engine, 0);
+		return;
+	}
+	loop->ops->turn(loop->engine, until_timer(loop));
+	atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+}
+
+/* --- what the engine does ----------------------------------------------------------- */
+
+void loop_submit(struct loop *loop, struct loop_op *op)
+{
+	loop->ops->submit(loop->engine, op);
+}
+
+struct loop_watch *loop_watch_add(struct loop *loop, int fd, void (*ready)(void *data), void *data)
+{
+	struct loop_watch *watch = calloc(1, sizeof *watch);
+
+	if (!watch)
+		return NULL;
+	*watch = (struct loop_watch){ .fd = fd, .ready = ready, .data = data };
+	list_add(&loop->watches, &watch->link);
+	if (loop->engine)
+		loop->ops->watch(loop->engine, watch);
+	return watch;
+}
+
+void loop_watch_remove(struct loop *loop, struct loop_watch *watch)
+{
+	watch->removed = true;
+	if (loop->engine)
+		loop->ops->unwatch(loop->engine, watch);
+	else
+		loop_watch_free(watch);
+}
+
+struct list *loop_watches(struct loop *loop)
+{
+	return &loop->watches;
+}
+
+void loop_watch_free(struct loop_watch *watch)
+{
+	list_remove(&watch->link);
+	free(watch);
+}

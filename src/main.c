@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * main.c - from the command line to what runs
+ *
+ * Exit status: 0 good, 1 something failed while running, 2 the command line or the
+ * configuration is wrong. What `serve` and `run` start, and how it ends, is in
+ * control/daemon.c.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "control/client.h"
+#include "control/commands.h"
+#include "control/config.h"
+#include "control/daemon.h"
+#include "control/mistakes.h"
+#include "control/qemu.h"
+#include "control/serve.h"
+#include "control/yaml.h"
+
+/* Reads a tree into @config, with the flags above it; prints what is wrong. */
+static bool read_tree(const struct invocation *in, struct yaml *tree, struct config *config,
+		      struct mistakes *mistakes)
+{
+	config_init(config);
+	config->file = mistakes->file;
+	if (tree) {
+		for (struct yaml *flag = in->settings->first; flag; flag = flag->next)
+			yaml_set(tree, flag->key, flag->text);
+		if (config_read(config, tree, mistakes))
+			config_check_files(tree, mistakes);
+	}
+	yaml_free(tree);
+	for (unsigned i = 0; i < mistakes->count; i++)
+		fprintf(stderr, "penstock: %s\n", mistakes->texts[i]);
+	mistakes_release(mistakes);
+	return !mistakes->fatal;
+}
+
+/* Reads the file @path, or the embedded configuration. */
+static bool read_file(const struct invocation *in, const char *path, struct config *config)
+{
+	struct mistakes mistakes = { .file = path ? path : "(embedded configuration)" };
+
+	return read_tree(in,
+			 path ? yaml_read(path, &mistakes)
+			      : yaml_parse(config_embedded, strlen(config_embedded), &mistakes),
+			 config, &mistakes);
+}
+
+static int serve(const struct invocation *in)
+{
+	struct mistakes mistakes = { 0 };
+	struct config config = { 0 };
+	int status = 2;
+
+	if (read_tree(in,
+		      serve_tree(in->arguments[0], in->socket, in->arguments + 1, in->count - 1,
+				 &mistakes),
+		      &config, &mistakes))
+		status = daemon_run(&config);
+	config_release(&config);
+	return status;
+}
+
+static int run(const struct invocation *in)
+{
+	struct config config = { 0 };
+	int status = 2;
+
+	if (read_file(in, in->count ? in->arguments[0] : NULL, &config))
+		status = daemon_run(&config);
+	config_release(&config);
+	return status;
+}
+
+static int check(const struct invocation *in)
+{
+	struct config config = { 0 };
+	int status = read_file(in, in->arguments[0], &config) ? 0 : 2;
+
+	config_release(&config);
+	return status;
+}
+
+static int qemu_arguments(const struct invocation *in)
+{
+	struct config config = { 0 };
+	int status = 2;
+
+	if (!in->config)
+		return client_qemu_args(in);
+	if (read_file(in, in->config, &config))
+		status = qemu_print(&config, in->arguments[0], in->memory);
+	config_release(&config);
+	return status;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(const struct invocation *in);
+} dispatch[] = {
+	{ "serve", serve },
+	{ "run", run },
+	{ "check", check },
+	{ "status", client_status },
+	{ "resize", client_resize },
+	{ "qemu-args", qemu_arguments },
+	{ "help", command_help },
+};
+
+int main(int argc, char **argv)
+{
+	struct invocation in;
+	int status;
+
+	if (invocation_read(&in, argc, argv, &status) == 0)
+		for (unsigned i = 0; i < sizeof dispatch / sizeof *dispatch; i++)
+			if (!strcmp(dispatch[i].name, in.command->name))
+				status = dispatch[i].run(&in);
+	invocation_release(&in);
+	return status;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* unix_socket.c - sockets by path; see unix_socket.h */
+#include "util/unix_socket.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "util/error.h"
+
+static int address_of(const char *path, struct sockaddr_un *address, struct error *err)
+{
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (!*path || strlen(path) >= sizeof address->sun_path)
+		return error_set(err, ENAMETOOLONG,
+				 "socket '%s': expected a path of 1 to %zu bytes", path,
+				 sizeof address->sun_path - 1);
+	strcpy(address->sun_path, path);
+	return 0;
+}
+
+int unix_socket_connect(const char *path, struct error *err)
+{
+	struct sockaddr_un address;
+	int ret = address_of(path, &address, err), fd;
+
+	if (ret)
+		return ret;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return error_set(err, errno, "socket %s: %s", path, strerror(errno));
+	if (connect(fd, (struct sockaddr *)&address, sizeof address)) {
+		ret = error_set(err, errno, "socket %s: %s", path, strerror(errno));
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+/* Makes room for a socket at @path, unless something that is alive, or no socket, is there. */
+static int make_room(const char *path, struct error *err)
+{
+	struct stat st;
+	int fd;
+
+	if (lstat(path, &st))
+		return 0;
+	if (!S_ISSOCK(st.st_mode))
+		return error_set(err, EEXIST, "socket %s: a file of that name exists", path);
+	fd = unix_socket_connect(path, NULL);
+	if (fd >= 0) {
+		close(fd);
+		return error_set(err, EADDRINUSE, "socket %s is in use: another process listens on it",
+				 path);
+	}
+	unlink(path);
+	return 0;
+}
+
+int unix_socket_listen(const char *path, mode_t mode, struct error *err)
+{
+	struct sockaddr_un address;
+	int ret = address_of(path, &address, err), fd;
+
+	if (!ret)
+		ret = make_room(path, err);
+	if (ret)
+		return ret;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return error_set(err, errno, "socket %s: %s", path, strerror(errno));
+	/* The mode goes onto the socket before it has a name, so that it is never wider. */
+	if (fchmod(fd, mode) || bind(fd, (struct sockaddr *)&address, sizeof address)) {
+		ret = error_set(err, errno, "socket %s: %s", path, strerror(errno));
+		close(fd);
+		return ret;
+	}
+	if (chmod(path, mode) || listen(fd, 16)) {
+		ret = error_set(err, errno, "socket %s: %s", path, strerror(errno));
+		unlink(path);
+		close(fd);
+		return ret;
+	}
+	return fd;
+}

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * bench_client.c - one measured run of a virtio-blk load over vhost-user
+ *
+ * The load is a fixed number of requests kept in flight on one queue. Descriptors are formatted
+ * once; a request then costs the client a new sector, a store into the ring and a look at the used
+ * ring. A polling client makes no system call unless the server asks for a kick; a sleeping one
+ * waits on the call event each time nothing is there.
+ *
+ * It connects, warms up, then measures: requests, latencies from a request's publication to its
+ * collection, and the CPU time the server process used in the same interval. One line of JSON on
+ * stdout.
+ *
+ * Two other uses: `--self` measures the client alone, against a device that completes everything in
+ * this very thread; `--attach` connects to many sockets, does one read on each and holds them until
+ * stdin closes.
+ */
+#include "driver.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	BATCH = 64,
+	SUBBUCKETS = 64, /* per power of two: latencies are right to 1.6 % */
+	BUCKETS = 64 * SUBBUCKETS,
+	STALL_S = 10,
+};
+
+enum pattern { RANDOM, SEQUENTIAL };
+
+struct bench {
+	const char *socket;
+	bool write, sleeping, packed, indirect, self, attach;
+	enum pattern pattern;
+	uint32_t block;
+	unsigned depth, queue_size;
+	double seconds, warmup;
+	uint64_t span; /* bytes of the disk to touch; 0: all of it */
+	pid_t server;
+	int cpu;
+};
+
+struct result {
+	uint64_t requests, errors;
+	double seconds, server_cpu;
+	uint64_t kicks, sleeps;
+	uint64_t histogram[BUCKETS];
+};
+
+static void die(const char *what, const char *why)
+{
+	fprintf(stderr, "bench-client: %s: %s\n", what, why);
+	exit(1);
+}
+
+static uint64_t now_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	if (clock_gettime(clock, &now))
+		die("the server's CPU clock", strerror(errno));
+	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+/* A cheap clock for latencies, in ticks of its own. */
+static inline uint64_t ticks(void)
+{
+#if defined(__x86_64__)
+	return __builtin_ia32_rdtsc();
+#else
+	return now_ns(CLOCK_MONOTONIC);
+#endif
+}
+
+static double tick_ns(void)
+{
+	struct timespec pause = {.tv_nsec = 20000000};
+	uint64_t ns = now_ns(CLOCK_MONOTONIC), count = ticks();
+
+	nanosleep(&pause, NULL);
+	count = ticks() - count;
+	return (double)(now_ns(CLOCK_MONOTONIC) - ns) / (double)count;
+}
+
+static inline void relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#endif
+}
+
+static unsigned bucket_of(uint64_t value)
+{
+	if (value < SUBBUCKETS)
+		return (unsigned)value;
+	unsigned shift = 63 - (unsigned)__builtin_clzll(value) - 6;
+	return (shift + 1) * SUBBUCKETS + (unsigned)(value >> shift) - SUBBUCKETS;
+}
+
+static double bucket_value(unsigned bucket)
+{
+	if (bucket < SUBBUCKETS)
+		return bucket;
+	unsigned shift = bucket / SUBBUCKETS - 1;
+	return (double)((uint64_t)(bucket % SUBBUCKETS + SUBBUCKETS) << shift);
+}
+
+static double percentile(const struct result *result, double part)
+{
+	uint64_t seen = 0, wanted = (uint64_t)((double)result->requests * part);
+
+	for (unsigned i = 0; i < BUCKETS; i++) {
+		seen += result->histogram[i];
+		if (seen > wanted)
+			return bucket_value(i);
+	}
+	return 0;
+}
+
+/* Where the next request goes, in sectors. */
+static inline uint64_t next_sector(const struct bench *bench, uint64_t blocks)
+{
+	static uint64_t state = 0x9e3779b97f4a7c15ull, position;
+
+	if (bench->pattern == SEQUENTIAL)
+		return (position++ % blocks) * (bench->block / 512);
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (((state >> 32) * blocks) >> 32) * (bench->block / 512);
+}
+
+/* `--self`: the device's part of a split ring, done at once and in the same thread. */
+static void complete_all(struct virtq *queue)
+{
+	uint16_t used = queue->used->idx;
+
+	while (used != queue->avail->idx) {
+		uint16_t head = queue->avail->ring[used & (queue->size - 1)];
+		*queue->slot[head / queue->chain].status = VIRTIO_BLK_S_OK;
+		queue->used->ring[used++ & (queue->size - 1)] =
+			(struct vring_used_elem){.id = head, .len = 1};
+	}
+	__atomic_store_n(&queue->used->idx, used, __ATOMIC_RELEASE);
+}
+
+/* Takes back what is finished and sends it out again; how many it was. */
+static int turn(const struct bench *bench, struct virtq *queue, uint64_t blocks,
+		struct result *result, bool refill)
+{
+	uint16_t done[BATCH];
+	int count = virtq_reap(queue, done, BATCH);
+
+	if (count < 0)
+		die("protocol error", queue->driver->error);
+	if (!count)
+		return 0;
+	uint64_t now = ticks();
+	for (int i = 0; i < count; i++) {
+		struct slot *slot = &queue->slot[done[i]];
+		result->histogram[bucket_of(now - slot->time)]++;
+		result->errors += *slot->status != VIRTIO_BLK_S_OK;
+		if (!refill) {
+			virtq_release(queue, done[i]);
+			continue;
+		}
+		slot->header->sector = next_sector(bench, blocks);
+		slot->time = now;
+		virtq_push(queue, done[i]);
+	}
+	result->requests += (uint64_t)count;
+	if (refill)
+		virtq_publish(queue);
+	if (bench->self)
+		complete_all(queue);
+	return count;
+}
+
+static void wait_turn(const struct bench *bench, struct virtq *queue, struct result *result)
+{
+	if (!bench->sleeping) {
+		relax();
+		return;
+	}
+	result->sleeps++;
+	int ret = virtq_wait(queue, STALL_S * 1000);
+	if (ret)
+		die("waiting for completions",
+		    ret == -ENOMSG ? "no interrupt came" : "the server stalls");
+}
+
+static void run_for(const struct bench *bench, struct virtq *queue, uint64_t blocks, double seconds,
+		    struct result *result)
+{
+	uint64_t start = now_ns(CLOCK_MONOTONIC), now = start, moved = start;
+	uint64_t end = start + (uint64_t)(seconds * 1e9);
+	clockid_t server_clock = CLOCK_MONOTONIC;
+	uint64_t server_start = 0;
+
+	memset(result, 0, sizeof(*result));
+	if (bench->server) {
+		if (clock_getcpuclockid(bench->server, &server_clock))
+			die("the server's CPU clock", "no such process");
+		server_start = now_ns(server_clock);
+	}
+	uint64_t kicks = queue->kicks;
+	while (now < end) {
+		/* The clock is looked at once in so many turns; it costs as much as a request. */
+		int progress = 0;
+		for (int i = 0; i < 64; i++) {
+			int count = turn(bench, queue, blocks, result, true);
+			if (!count)
+				wait_turn(bench, queue, result);
+			progress |= count;
+		}
+		now = now_ns(CLOCK_MONOTONIC);
+		if (progress)
+			moved = now;
+		else if (now - moved > STALL_S * 1000000000ull)
+			die("waiting for completions", "the server stalls");
+	}
+	result->seconds = (double)(now - start) / 1e9;
+	result->kicks = queue->kicks - kicks;
+	if (bench->server)
+		result->server_cpu = (double)(now_ns(server_clock) - server_start) / 1e9;
+}
+
+static void fill(uint8_t *bytes, size_t count)
+{
+	uint64_t state = 88172645463325252ull;
+
+	for (size_t i = 0; i + 8 <= count; i += 8) {
+		state = state * 6364136223846793005ull + 1442695040888963407ull;
+		memcpy(bytes + i, &state, 8);
+	}
+}
+
+static void print_result(const struct result *result, double ns)
+{
+	double million = (double)result->requests / 1e6;
+
+	printf("{\"requests\": %llu, \"errors\": %llu, \"seconds\": %.6f, \"iops\": %.1f, "
+	       "\"p50_us\": %.3f, \"p99_us\": %.3f, \"server_cpu\": %.6f, "
+	       "\"cpu_per_million\": %.4f, \"kicks\": %llu, \"sleeps\": %llu}\n",
+	       (unsigned long long)result->requests, (unsigned long long)result->errors,
+	       result->seconds, (double)result->requests / result->seconds,
+	       percentile(result, 0.5) * ns / 1e3, percentile(result, 0.99) * ns / 1e3,
+	       result->server_cpu, million > 0 ? result->server_cpu / million : 0,
+	       (unsigned long long)result->kicks, (unsigned long long)result->sleeps);
+}
+
+static void measure(const struct bench *bench)
+{
+	static struct result result;
+	struct driver_options options = {
+		.socket = bench->socket,
+		.features = FEATURE(VIRTIO_RING_F_EVENT_IDX) |
+			    (bench->packed ? FEATURE(VIRTIO_F_RING_PACKED) : 0) |
+			    (bench->indirect ? FEATURE(VIRTIO_RING_F_INDIRECT_DESC) : 0),
+		.queue_size = bench->queue_size,
+		.slots = bench->depth,
+		.slot_bytes = bench->block,
+	};
+	struct driver *driver = driver_new(&options);
+
+	if (!driver)
+		die("driver", "out of memory");
+	if (driver->options.slots < bench->depth)
+		die("--depth", "more than the queue has room for");
+	if (!bench->self && (driver_connect(driver) || driver_start(driver)))
+		die(bench->socket, driver->error);
+	uint64_t disk = bench->self ? 1ull << 30 : driver->config.capacity * 512;
+	uint64_t blocks = (bench->span && bench->span < disk ? bench->span : disk) / bench->block;
+	if (!blocks)
+		die(bench->socket, "the disk is smaller than one request");
+
+	struct virtq *queue = &driver->queue[0];
+	double ns = tick_ns();
+	for (unsigned i = 0; i < bench->depth; i++) {
+		uint16_t slot = (uint16_t)virtq_take(queue);
+		fill(queue->slot[slot].data, bench->block);
+		virtq_format(queue, slot, bench->write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN,
+			     next_sector(bench, blocks), bench->block, 1, false);
+		queue->slot[slot].time = ticks();
+		virtq_push(queue, slot);
+	}
+	virtq_publish(queue);
+	if (bench->self)
+		complete_all(queue);
+
+	run_for(bench, queue, blocks, bench->warmup, &result);
+	run_for(bench, queue, blocks, bench->seconds, &result);
+	print_result(&result, ns);
+	while (queue->free_count < queue->slots)
+		if (!turn(bench, queue, blocks, &result, false))
+			wait_turn(bench, queue, &result);
+	if (!bench->self && driver_stop(driver))
+		die(bench->socket, driver->error);
+	driver_close(driver);
+	if (result.errors)
+		die(bench->socket, "requests failed");
+}
+
+static void attach(char *const *sockets, int count)
+{
+	uint8_t bytes[4096];
+
+	for (int i = 0; i < count; i++) {
+		struct driver_options options = {
+			.socket = sockets[i], .slots = 4, .slot_bytes = sizeof(bytes)};
+		struct driver *driver;
+		if (driver_open(&driver, &options))
+			die(sockets[i], driver ? driver->error : "out of memory");
+		if (blk_read(&driver->queue[0], 0, bytes, sizeof(bytes)) != VIRTIO_BLK_S_OK)
+			die(sockets[i], "the first read failed");
+	}
+	puts("attached");
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
+}
+
+static void pin(int cpu)
+{
+	cpu_set_t set;
+
+	if (cpu < 0)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET((unsigned)cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		die("--cpu", strerror(errno));
+}
+
+static const char usage[] =
+	"usage: bench-client --socket SOCK [--op read|write] [--sequential] [--block BYTES] "
+	"[--depth N]\n"
+	"         [--seconds S] [--warmup S] [--sleep] [--packed] [--indirect] [--queue-size N]\n"
+	"         [--span BYTES] [--server PID] [--cpu N]\n"
+	"       bench-client --self [--depth N]         the client's own cost, no server\n"
+	"       bench-client --attach SOCK...           connect to all and hold until stdin "
+	"closes\n";
+
+/* False when they make no sense. */
+static bool parse(int argc, char **argv, struct bench *bench)
+{
+	enum {
+		OP = 256,
+		SEQ,
+		BLOCK,
+		DEPTH,
+		SECONDS,
+		WARMUP,
+		SLEEP,
+		PACKED,
+		INDIRECT,
+		SIZE,
+		SPAN,
+		SERVER,
+		CPU,
+		SELF,
+		ATTACH,
+		SOCKET,
+		HELP
+	};
+	static const struct option longs[] = {
+		{"socket", 1, NULL, SOCKET},   {"op", 1, NULL, OP},
+		{"sequential", 0, NULL, SEQ},  {"block", 1, NULL, BLOCK},
+		{"depth", 1, NULL, DEPTH},     {"seconds", 1, NULL, SECONDS},
+		{"warmup", 1, NULL, WARMUP},   {"sleep", 0, NULL, SLEEP},
+		{"packed", 0, NULL, PACKED},   {"indirect", 0, NULL, INDIRECT},
+		{"queue-size", 1, NULL, SIZE}, {"span", 1, NULL, SPAN},
+		{"server", 1, NULL, SERVER},   {"cpu", 1, NULL, CPU},
+		{"self", 0, NULL, SELF},       {"attach", 0, NULL, ATTACH},
+		{"help", 0, NULL, HELP},       {NULL, 0, NULL, 0},
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (option) {
+		case SOCKET:
+			bench->socket = optarg;
+			break;
+		case OP:
+			bench->write = !strcmp(optarg, "write");
+			break;
+		case SEQ:
+			bench->pattern = SEQUENTIAL;
+			break;
+		case BLOCK:
+			bench->block = (uint32_t)strtoul(optarg, NULL, 0);
+			break;
+		case DEPTH:
+			bench->depth = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case SECONDS:
+			bench->seconds = strtod(optarg, NULL);
+			break;
+		case WARMUP:
+			bench->warmup = strtod(optarg, NULL);
+			break;
+		case SLEEP:
+			bench->sleeping = true;
+			break;
+		case PACKED:
+			bench->packed = true;
+			break;
+		case INDIRECT:
+			bench->indirect = true;
+			break;
+		case SIZE:
+			bench->queue_size = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case SPAN:
+			bench->span = strtoull(optarg, NULL, 0);
+			break;
+		case SERVER:
+			bench->server = (pid_t)strtol(optarg, NULL, 0);
+			break;
+		case CPU:
+			bench->cpu = (int)strtol(optarg, NULL, 0);
+			break;
+		case SELF:
+			bench->self = true;
+			break;
+		case ATTACH:
+			bench->attach = true;
+			break;
+		case HELP:
+			fputs(usage, stdout);
+			exit(0);
+		default:
+			return false;
+		}
+	}
+	if (bench->attach)
+		return optind < argc;
+	return (bench->socket || bench->self) && bench->block && bench->block % 512 == 0 &&
+	       bench->depth && bench->depth <= 1024 && bench->queue_size <= 1024 &&
+	       !(bench->self && (bench->packed || bench->indirect || bench->sleeping));
+}
+
+int main(int argc, char **argv)
+{
+	struct bench bench = {.block = 4096,
+			      .depth = 32,
+			      .queue_size = 512,
+			      .seconds = 1,
+			      .warmup = 0.1,
+			      .cpu = -1};
+
+	if (!parse(argc, argv, &bench)) {
+		fputs(usage, stderr);
+		return 2;
+	}
+	pin(bench.cpu);
+	if (bench.attach)
+		attach(argv + optind, argc - optind);
+	else
+		measure(&bench);
+	return 0;
+}

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Shell scripts that several guest tests run, and what they look at afterwards."""
+
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import tap  # noqa: E402
+
+
+def fio(target, size, **options):
+    """A script that writes `size` at random with checksums, reads it all back and verifies it."""
+    options = {"rw": "randwrite", "bsrange": "4k-64k", "iodepth": 16, **options}
+    arguments = " ".join(f"--{name}={value}" for name, value in options.items())
+    return (f"fio --name=verify --filename={target} --size={size} --ioengine=libaio --direct=1 "
+            f"--verify=crc32c --verify_fatal=1 --verify_state_save=0 --group_reporting "
+            f"--output=/tmp/fio.log {arguments} >/tmp/fio.out 2>&1 || "
+            "{ tail -n 30 /tmp/fio.log /tmp/fio.out; exit 1; }\n")
+
+
+def no_io_errors(guest):
+    """The guest's kernel has logged no failed request, no file system error, no stuck task."""
+    bad = re.findall(r".*(?:I/O error|EXT4-fs error|XFS.*(?:[Cc]orrupt|error)|blocked for more than|"
+                     r"Call Trace).*", guest.dmesg())
+    tap.check(not bad, "the guest's kernel complains:\n" + "\n".join(bad))
+
+
+def feature(guest, disk, bit):
+    """Whether the guest's driver negotiated a virtio feature bit for a disk such as vda."""
+    return guest.run(f"cat /sys/block/{disk}/device/features")[bit] == "1"

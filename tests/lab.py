@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the tests in tests/guest and tests/cli have in common: a directory of their own, and in it
+images, penstock processes and guests that go when the test ends."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from daemon import Daemon  # noqa: E402
+from guest import Disk, Guest  # noqa: E402
+
+PENSTOCK = Path(os.environ.get("PENSTOCK", ROOT / "build" / "penstock")).absolute()
+# A sanitizer's build is several times slower: tests that can do less, do less.
+SHORT = bool(os.environ.get("SHORT"))
+MIB = 1 << 20
+
+
+class Lab:
+    """A test's own directory; all that is made through it ends with the `with` block."""
+
+    def __enter__(self):
+        self._closing = contextlib.ExitStack()
+        self.directory = Path(tempfile.mkdtemp(prefix="penstock-test-"))
+        self._closing.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self.log = self.directory / "penstock.log"
+        return self
+
+    def __exit__(self, *_):
+        self._closing.close()
+
+    def path(self, name):
+        return self.directory / name
+
+    def image(self, name, mib):
+        """A sparse image of `mib` MiB."""
+        with open(self.path(name), "wb") as image:
+            image.truncate(mib * MIB)
+        return self.path(name)
+
+    def write(self, name, text):
+        self.path(name).write_text(text)
+        return self.path(name)
+
+    def daemon(self, *arguments, **kwargs):
+        """A running, ready penstock."""
+        daemon = Daemon(PENSTOCK, *arguments, log=kwargs.pop("log", self.log), cwd=self.directory, **kwargs)
+        self._closing.enter_context(daemon)
+        return daemon
+
+    def guest(self, disks, **kwargs):
+        """A booted guest. `disks` are sockets, or guest.Disk where QEMU's properties matter."""
+        disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks]
+        return self._closing.enter_context(Guest(disks, **kwargs))
+
+    def penstock(self, *arguments, timeout=30, **kwargs):
+        """Run penstock to its end; the subprocess.CompletedProcess, with text output."""
+        return subprocess.run([PENSTOCK, *map(str, arguments)], cwd=self.directory, text=True,
+                              capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout, **kwargs)
