@@ -19,18 +19,18 @@
 #include "control/yaml.h"
 
 /* Reads a tree into @config, with the flags above it; prints what is wrong. */
-static bool read_tree(const struct invocation *in, struct yaml *tree, struct config *config,
+static bool read_tree(const struct invocation *in, struct node *tree, struct config *config,
 		      struct mistakes *mistakes)
 {
 	config_init(config);
 	config->file = mistakes->file;
 	if (tree) {
-		for (struct yaml *flag = in->settings->first; flag; flag = flag->next)
-			yaml_set(tree, flag->key, flag->text);
+		for (struct node *flag = in->settings->first; flag; flag = flag->next)
+			node_set(tree, flag->key, flag->text);
 		if (config_read(config, tree, mistakes))
 			config_check_files(tree, mistakes);
 	}
-	yaml_free(tree);
+	node_free(tree);
 	for (unsigned i = 0; i < mistakes->count; i++)
 		fprintf(stderr, "penstock: %s\n", mistakes->texts[i]);
 	mistakes_release(mistakes);

@@ -63,8 +63,8 @@ static const struct option help_flags[] = {
 	{ .name = "names",
 	  .type = OPTION_BOOL,
 	  .offset = offsetof(struct invocation, names),
-	  .help = "Print names only, one a line, for the completion of shells: of all commands, or "
-		  "what may follow COMMAND." },
+	  .help = "Print names only, one a line, for the completion of shells: all commands; or what may "
+		  "follow a command; or, with an option as second argument, its values." },
 	{ 0 },
 };
 
@@ -154,7 +154,7 @@ const struct command commands[] = {
 	  .flags = qemu_flags },
 	{ .name = "help",
 	  .arguments = "[COMMAND | LAYER | BACK-END]",
-	  .most = 1,
+	  .most = 2, /* two: for --names only */
 	  .summary = "explain a command, a layer or a back-end",
 	  .description = "Explains a command as its --help does, or a layer or back-end with its "
 			 "options and an example. Without an argument: lists all of them.",
@@ -241,7 +241,8 @@ static int print_command(const struct command *command)
 		printf("  stack=LAYER[,LAYER]\n        Layers above the back-end, see penstock help.\n"
 		       "\nOptions of the device:\n");
 		print_options(virtio_blk_options, "");
-		printf("\nOptions of the back-end: see penstock help file (or null, memory).\n");
+		printf("\nOptions of the back-end, if PATH is a path:\n");
+		print_options(layer_find("file")->options, "");
 	}
 	printf("\nExamples:\n");
 	print_lines(command->example);
@@ -279,26 +280,17 @@ static int print_overview(void)
 	return 0;
 }
 
+/* --- names, for the completion of shells --------------------------------------------- */
+
 static void print_names(const struct option *table, const char *before, const char *after)
 {
 	for (; table && table->name; table++)
 		printf("%s%s%s\n", before, table->name, after);
 }
 
-static void print_layer_names(void)
+/* What may follow @command on the command line. */
+static int print_following(const struct command *command)
 {
-	for (unsigned i = 0; layer_registry[i]; i++)
-		printf("%s\n", layer_registry[i]->name);
-}
-
-static int print_completions(const struct command *command)
-{
-	if (!command) {
-		for (command = commands; command->name; command++)
-			printf("%s\n", command->name);
-		printf("--help\n--version\n");
-		return 0;
-	}
 	print_names(command->flags, "--", "");
 	if (command->serves)
 		print_names(config_options, "--", "");
@@ -307,14 +299,55 @@ static int print_completions(const struct command *command)
 		print_names(disk_options, "", "=");
 		print_names(virtio_blk_options, "", "=");
 		print_names(layer_find("file")->options, "", "=");
-		printf("stack=\nnull:\nmemory:\n");
+		printf("stack=\n");
+		for (unsigned i = 0; layer_registry[i]; i++)
+			if (layer_registry[i]->backend && strcmp(layer_registry[i]->name, "file"))
+				printf("%s:\n", layer_registry[i]->name);
 	} else if (!strcmp(command->name, "help")) {
 		for (command = commands; command->name; command++)
 			printf("%s\n", command->name);
-		print_layer_names();
+		for (unsigned i = 0; layer_registry[i]; i++)
+			printf("%s\n", layer_registry[i]->name);
 	}
 	return 0;
 }
+
+/* The values that the flag "--NAME" or the option "NAME=" can have, where they are few. */
+static int print_values(const char *option)
+{
+	const struct option *const tables[] = { config_options, disk_options, virtio_blk_options,
+						layer_find("file")->options };
+	const struct option *row = NULL;
+	char name[64];
+
+	option += strspn(option, "-");
+	snprintf(name, sizeof name, "%.*s", (int)strcspn(option, "="), option);
+	for (unsigned t = 0; !row && t < sizeof tables / sizeof *tables; t++)
+		row = options_find(tables[t], name);
+	if (row && row->type == OPTION_BOOL)
+		printf("true\nfalse\n");
+	for (unsigned i = 0; row && row->type == OPTION_CHOICE && row->choices[i]; i++)
+		printf("%s\n", row->choices[i]);
+	for (unsigned i = 0; !strcmp(name, "stack") && layer_registry[i]; i++)
+		if (!layer_registry[i]->backend)
+			printf("%s\n", layer_registry[i]->name);
+	return 0;
+}
+
+static int print_completions(const struct invocation *in)
+{
+	if (!in->count) {
+		for (const struct command *command = commands; command->name; command++)
+			printf("%s\n", command->name);
+		printf("--help\n--version\n");
+		return 0;
+	}
+	if (in->count == 2)
+		return print_values(in->arguments[1]);
+	return command_find(in->arguments[0]) ? print_following(command_find(in->arguments[0])) : 2;
+}
+
+/* --- penstock help ------------------------------------------------------------------- */
 
 static int unknown_topic(const char *name)
 {
@@ -334,8 +367,12 @@ int command_help(const struct invocation *in)
 {
 	const char *name = in->count ? in->arguments[0] : NULL;
 
-	if (in->names && (!name || command_find(name)))
-		return print_completions(name ? command_find(name) : NULL);
+	if (in->names)
+		return print_completions(in);
+	if (in->count > 1) {
+		fprintf(stderr, "penstock help: '%s' is an argument too many\n", in->arguments[1]);
+		return 2;
+	}
 	if (!name)
 		return print_overview();
 	if (command_find(name))

@@ -85,10 +85,10 @@ const char config_embedded[] = "api: ./penstock-api.sock\n"
 /* --- small checks ------------------------------------------------------------------- */
 
 /* Says a mistake about @node, "WHERE: TEXT"; a value without a line needs no where. */
-static void wrong(struct mistakes *mistakes, const struct yaml *node, const char *where,
+static void wrong(struct mistakes *mistakes, const struct node *node, const char *where,
 		  const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-static void wrong(struct mistakes *mistakes, const struct yaml *node, const char *where,
+static void wrong(struct mistakes *mistakes, const struct node *node, const char *where,
 		  const char *format, ...)
 {
 	char text[600];
@@ -104,15 +104,15 @@ static void wrong(struct mistakes *mistakes, const struct yaml *node, const char
 }
 
 /* "mapping" is the word of YAML; what users see of it are names with values. */
-static const char *kind_of(const struct yaml *node)
+static const char *kind_of(const struct node *node)
 {
-	if (node->type == YAML_SCALAR)
+	if (node->type == NODE_SCALAR)
 		return *node->text ? "a single value" : "nothing";
-	return node->type == YAML_MAPPING ? "a mapping" : "a list";
+	return node->type == NODE_MAPPING ? "a mapping" : "a list";
 }
 
-static bool must_be(struct mistakes *mistakes, const struct yaml *node, const char *where,
-		    enum yaml_type type, const char *expected)
+static bool must_be(struct mistakes *mistakes, const struct node *node, const char *where,
+		    enum node_type type, const char *expected)
 {
 	if (node->type == type)
 		return true;
@@ -121,7 +121,7 @@ static bool must_be(struct mistakes *mistakes, const struct yaml *node, const ch
 }
 
 /* Names are part of paths of the API, of labels of metrics, and of options of QEMU. */
-static void check_name(struct mistakes *mistakes, const struct yaml *node, const char *where)
+static void check_name(struct mistakes *mistakes, const struct node *node, const char *where)
 {
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 	size_t length = strlen(node->key);
@@ -164,19 +164,19 @@ unsigned config_cpus(const char *list, unsigned cpus[CONFIG_CPUS])
 	}
 }
 
-bool config_true(const struct yaml *node)
+bool config_true(const struct node *node)
 {
 	static const struct option row[] = { { .name = "", .type = OPTION_BOOL }, { 0 } };
 	bool value;
 
-	return node && node->type == YAML_SCALAR && !options_set(row, &value, "", node->text, NULL) &&
+	return node && node->type == NODE_SCALAR && !options_set(row, &value, "", node->text, NULL) &&
 	       value;
 }
 
 /* --- options by their tables -------------------------------------------------------- */
 
 /* "no option X; did you mean Y? expected ...": the table's names, and @others, ended by NULL. */
-static void unknown(struct mistakes *mistakes, const struct yaml *node, const char *where,
+static void unknown(struct mistakes *mistakes, const struct node *node, const char *where,
 		    const struct option *table, const char *const *others)
 {
 	struct suggestion nearest = suggest_for(node->key);
@@ -213,18 +213,18 @@ static bool among(const char *const *names, const char *name)
  * Reads the options in @mapping into @object, except for @others, which somebody else reads.
  * Says which required ones are missing.
  */
-static void read_options(struct mistakes *mistakes, const struct yaml *mapping, const char *where,
+static void read_options(struct mistakes *mistakes, const struct node *mapping, const char *where,
 			 const struct option *table, void *object, const char *const *others)
 {
 	struct error err = { 0 };
 	char expected[200];
 
-	for (const struct yaml *node = mapping->first; node; node = node->next) {
+	for (const struct node *node = mapping->first; node; node = node->next) {
 		if (among(others, node->key))
 			continue;
 		if (!options_find(table, node->key)) {
 			unknown(mistakes, node, where, table, others);
-		} else if (node->type != YAML_SCALAR) {
+		} else if (node->type != NODE_SCALAR) {
 			options_describe(options_find(table, node->key), expected, sizeof expected);
 			wrong(mistakes, node, where, "%s: found %s; expected %s", node->key,
 			      kind_of(node), expected);
@@ -233,7 +233,7 @@ static void read_options(struct mistakes *mistakes, const struct yaml *mapping, 
 		}
 	}
 	for (; table && table->name; table++) {
-		if (!table->required || yaml_find(mapping, table->name))
+		if (!table->required || node_find(mapping, table->name))
 			continue;
 		options_describe(table, expected, sizeof expected);
 		wrong(mistakes, mapping, where, "option '%s' is missing; expected %s", table->name,
@@ -243,7 +243,7 @@ static void read_options(struct mistakes *mistakes, const struct yaml *mapping, 
 
 /* --- disks -------------------------------------------------------------------------- */
 
-static void unknown_layer(struct mistakes *mistakes, const struct yaml *node, const char *where,
+static void unknown_layer(struct mistakes *mistakes, const struct node *node, const char *where,
 			  const char *name)
 {
 	struct suggestion nearest = suggest_for(name);
@@ -261,7 +261,7 @@ static void unknown_layer(struct mistakes *mistakes, const struct yaml *node, co
 }
 
 /* Keeps the options of a layer as texts, for when it is opened, after a trial on a scratch object. */
-static void read_layer_options(struct mistakes *mistakes, const struct yaml *mapping,
+static void read_layer_options(struct mistakes *mistakes, const struct node *mapping,
 			       const char *where, struct layer_config *layer)
 {
 	void *scratch = must(calloc(1, layer->ops->size));
@@ -271,9 +271,9 @@ static void read_layer_options(struct mistakes *mistakes, const struct yaml *map
 	options_release(layer->ops->options, scratch);
 	free(scratch);
 
-	layer->settings = must(calloc(yaml_count(mapping) + 1, sizeof *layer->settings));
-	for (const struct yaml *node = mapping->first; node; node = node->next) {
-		if (node->type != YAML_SCALAR)
+	layer->settings = must(calloc(node_count(mapping) + 1, sizeof *layer->settings));
+	for (const struct node *node = mapping->first; node; node = node->next) {
+		if (node->type != NODE_SCALAR)
 			continue;
 		layer->settings[layer->count++] =
 			(struct layer_setting){ .name = must(strdup(node->key)),
@@ -283,18 +283,18 @@ static void read_layer_options(struct mistakes *mistakes, const struct yaml *map
 }
 
 /* One step of a stack: a name alone, or a name with a mapping of its options. */
-static void read_layer(struct mistakes *mistakes, const struct yaml *node, const char *where,
+static void read_layer(struct mistakes *mistakes, const struct node *node, const char *where,
 		       struct layer_config *layer)
 {
-	static const struct yaml none = { .type = YAML_MAPPING };
-	const struct yaml *options = &none;
-	struct yaml bare = none;
+	static const struct node none = { .type = NODE_MAPPING };
+	const struct node *options = &none;
+	struct node bare = none;
 	const char *name;
 	char below[200];
 
-	if (node->type == YAML_SCALAR) {
+	if (node->type == NODE_SCALAR) {
 		name = node->text;
-	} else if (node->type == YAML_MAPPING && yaml_count(node) == 1) {
+	} else if (node->type == NODE_MAPPING && node_count(node) == 1) {
 		name = node->first->key;
 		options = node->first;
 	} else {
@@ -308,25 +308,25 @@ static void read_layer(struct mistakes *mistakes, const struct yaml *node, const
 		return;
 	}
 	snprintf(below, sizeof below, "%s: %s", where, name);
-	if (options->type == YAML_SCALAR && !*options->text) { /* "- pass:" */
+	if (options->type == NODE_SCALAR && !*options->text) { /* "- pass:" */
 		bare.line = options->line;
 		options = &bare;
 	} else if (options == &none) {
 		bare.line = node->line;
 		options = &bare;
 	}
-	if (must_be(mistakes, options, below, YAML_MAPPING, "options such as {name: value}"))
+	if (must_be(mistakes, options, below, NODE_MAPPING, "options such as {name: value}"))
 		read_layer_options(mistakes, options, below, layer);
 }
 
-static void read_stack(struct mistakes *mistakes, const struct yaml *list, const char *where,
+static void read_stack(struct mistakes *mistakes, const struct node *list, const char *where,
 		       struct config_disk *disk)
 {
-	const struct yaml *node;
+	const struct node *node;
 
-	if (!must_be(mistakes, list, where, YAML_SEQUENCE, "a list of layers, the back-end last"))
+	if (!must_be(mistakes, list, where, NODE_SEQUENCE, "a list of layers, the back-end last"))
 		return;
-	disk->layers = must(calloc(yaml_count(list) + 1, sizeof *disk->layers));
+	disk->layers = must(calloc(node_count(list) + 1, sizeof *disk->layers));
 	for (node = list->first; node; node = node->next) {
 		struct layer_config *layer = &disk->layers[disk->count];
 
@@ -348,10 +348,10 @@ static void read_stack(struct mistakes *mistakes, const struct yaml *list, const
 		wrong(mistakes, list, where, "the list is empty; expected a back-end at least");
 }
 
-static void read_disk(struct mistakes *mistakes, const struct yaml *node, struct config_disk *disk)
+static void read_disk(struct mistakes *mistakes, const struct node *node, struct config_disk *disk)
 {
 	static const char *const others[] = { "stack", NULL };
-	const struct yaml *stack = yaml_find(node, "stack"), *size = yaml_find(node, "size");
+	const struct node *stack = node_find(node, "stack"), *size = node_find(node, "size");
 	uint64_t block_size;
 	char where[120];
 
@@ -359,7 +359,7 @@ static void read_disk(struct mistakes *mistakes, const struct yaml *node, struct
 	disk->name = must(strdup(node->key));
 	options_init(disk_options, &disk->config);
 	check_name(mistakes, node, "disks");
-	if (!must_be(mistakes, node, where, YAML_MAPPING, "its options and its stack"))
+	if (!must_be(mistakes, node, where, NODE_MAPPING, "its options and its stack"))
 		return;
 	read_options(mistakes, node, where, disk_options, &disk->config, others);
 	block_size = disk->config.block_size ? 4096 : 512;
@@ -378,12 +378,12 @@ static void read_disk(struct mistakes *mistakes, const struct yaml *node, struct
 /* --- VMs ---------------------------------------------------------------------------- */
 
 /* The index of the disk that @node names; UNKNOWN, after a mistake, if there is none. */
-static unsigned read_disk_name(struct mistakes *mistakes, const struct yaml *node,
+static unsigned read_disk_name(struct mistakes *mistakes, const struct node *node,
 			       const char *where, const struct config *config)
 {
 	struct suggestion nearest;
 
-	if (!must_be(mistakes, node, where, YAML_SCALAR, "virtio-blk: the name of a disk"))
+	if (!must_be(mistakes, node, where, NODE_SCALAR, "virtio-blk: the name of a disk"))
 		return UNKNOWN;
 	nearest = suggest_for(node->text);
 	for (unsigned i = 0; i < config->disk_count; i++) {
@@ -399,11 +399,11 @@ static unsigned read_disk_name(struct mistakes *mistakes, const struct yaml *nod
 }
 
 /* What the tables cannot say of a device. */
-static void check_device(struct mistakes *mistakes, const struct yaml *node, const char *where,
+static void check_device(struct mistakes *mistakes, const struct node *node, const char *where,
 			 const struct virtio_blk_settings *blk)
 {
-	const struct yaml *socket = yaml_find(node, "socket"), *serial = yaml_find(node, "serial"),
-			  *size = yaml_find(node, "queue-size");
+	const struct node *socket = node_find(node, "socket"), *serial = node_find(node, "serial"),
+			  *size = node_find(node, "queue-size");
 
 	if (socket && blk->socket &&
 	    strlen(blk->socket) >= sizeof ((struct sockaddr_un *)0)->sun_path)
@@ -421,7 +421,7 @@ static void check_device(struct mistakes *mistakes, const struct yaml *node, con
 }
 
 /* A disk that is written by two guests at once is soon destroyed; a socket serves one device. */
-static void check_shared(struct mistakes *mistakes, const struct yaml *node, const char *where,
+static void check_shared(struct mistakes *mistakes, const struct node *node, const char *where,
 			 const struct config *config, const struct config_device *device)
 {
 	for (unsigned v = 0; v < config->vm_count; v++) {
@@ -438,23 +438,23 @@ static void check_shared(struct mistakes *mistakes, const struct yaml *node, con
 				      config->disks[device->disk].name, config->vms[v].name);
 			if (other->blk.socket && device->blk.socket &&
 			    !strcmp(other->blk.socket, device->blk.socket))
-				wrong(mistakes, yaml_find(node, "socket"), where,
+				wrong(mistakes, node_find(node, "socket"), where,
 				      "socket: '%s' is that of another device already",
 				      device->blk.socket);
 		}
 	}
 }
 
-static bool read_device(struct mistakes *mistakes, const struct yaml *node, const char *where,
+static bool read_device(struct mistakes *mistakes, const struct node *node, const char *where,
 			const struct config *config, struct config_device *device)
 {
 	static const char *const others[] = { "virtio-blk", NULL };
-	const struct yaml *disk;
+	const struct node *disk;
 
-	if (!must_be(mistakes, node, where, YAML_MAPPING,
+	if (!must_be(mistakes, node, where, NODE_MAPPING,
 		     "a device such as {virtio-blk: DISK, socket: PATH}"))
 		return false;
-	disk = yaml_find(node, "virtio-blk");
+	disk = node_find(node, "virtio-blk");
 	if (!disk) {
 		wrong(mistakes, node, where,
 		      "the kind of the device is missing; expected 'virtio-blk: DISK'");
@@ -468,7 +468,7 @@ static bool read_device(struct mistakes *mistakes, const struct yaml *node, cons
 	return true;
 }
 
-static void read_vm(struct mistakes *mistakes, const struct yaml *node, struct config *config)
+static void read_vm(struct mistakes *mistakes, const struct node *node, struct config *config)
 {
 	struct config_vm *vm = &config->vms[config->vm_count++];
 	char where[120];
@@ -476,12 +476,12 @@ static void read_vm(struct mistakes *mistakes, const struct yaml *node, struct c
 	snprintf(where, sizeof where, "VM '%s'", node->key);
 	vm->name = must(strdup(node->key));
 	check_name(mistakes, node, "vms");
-	if (!must_be(mistakes, node, where, YAML_SEQUENCE, "a list of its devices"))
+	if (!must_be(mistakes, node, where, NODE_SEQUENCE, "a list of its devices"))
 		return;
 	if (!node->first)
 		wrong(mistakes, node, where, "the list is empty; expected a device at least");
-	vm->devices = must(calloc(yaml_count(node) + 1, sizeof *vm->devices));
-	for (const struct yaml *item = node->first; item; item = item->next) {
+	vm->devices = must(calloc(node_count(node) + 1, sizeof *vm->devices));
+	for (const struct node *item = node->first; item; item = item->next) {
 		/* It counts from the start, for check_shared() to end at it. */
 		if (!read_device(mistakes, item, where, config, &vm->devices[vm->count++]))
 			vm->count--;
@@ -495,42 +495,42 @@ void config_init(struct config *config)
 	options_init(config_options, config);
 }
 
-static const struct yaml *section(struct mistakes *mistakes, const struct yaml *tree,
+static const struct node *section(struct mistakes *mistakes, const struct node *tree,
 				  const char *name, const char *expected)
 {
-	const struct yaml *node = yaml_find(tree, name);
+	const struct node *node = node_find(tree, name);
 
 	if (!node)
 		wrong(mistakes, tree, "", "'%s' is missing; expected %s", name, expected);
-	else if (must_be(mistakes, node, name, YAML_MAPPING, expected))
+	else if (must_be(mistakes, node, name, NODE_MAPPING, expected))
 		return node;
 	return NULL;
 }
 
-bool config_read(struct config *config, const struct yaml *tree, struct mistakes *mistakes)
+bool config_read(struct config *config, const struct node *tree, struct mistakes *mistakes)
 {
 	static const char *const others[] = { "disks", "vms", NULL };
-	const struct yaml *disks, *vms;
+	const struct node *disks, *vms;
 	unsigned cpus[CONFIG_CPUS];
 
-	if (!must_be(mistakes, tree, "", YAML_MAPPING, "'disks:' and 'vms:' at least"))
+	if (!must_be(mistakes, tree, "", NODE_MAPPING, "'disks:' and 'vms:' at least"))
 		return false;
 	read_options(mistakes, tree, "", config_options, config, others);
 	if (config->cpus && !config_cpus(config->cpus, cpus))
-		wrong(mistakes, yaml_find(tree, "cpus"), "",
+		wrong(mistakes, node_find(tree, "cpus"), "",
 		      "cpus: '%s' is not understood; expected cores such as 1, 0-3 or 0,2,4-7",
 		      config->cpus);
 
 	disks = section(mistakes, tree, "disks", "a name with options for each disk");
 	if (disks) {
-		config->disks = must(calloc(yaml_count(disks) + 1, sizeof *config->disks));
-		for (const struct yaml *node = disks->first; node; node = node->next)
+		config->disks = must(calloc(node_count(disks) + 1, sizeof *config->disks));
+		for (const struct node *node = disks->first; node; node = node->next)
 			read_disk(mistakes, node, &config->disks[config->disk_count++]);
 	}
 	vms = section(mistakes, tree, "vms", "a name with a list of devices for each VM");
 	if (vms) {
-		config->vms = must(calloc(yaml_count(vms) + 1, sizeof *config->vms));
-		for (const struct yaml *node = vms->first; node; node = node->next)
+		config->vms = must(calloc(node_count(vms) + 1, sizeof *config->vms));
+		for (const struct node *node = vms->first; node; node = node->next)
 			read_vm(mistakes, node, config);
 	}
 	return !mistakes->fatal;
@@ -539,11 +539,11 @@ bool config_read(struct config *config, const struct yaml *tree, struct mistakes
 /* --- what needs a look at the file system -------------------------------------------- */
 
 /* By convention a layer's option `path` names what must exist, unless its `create` is true. */
-static void check_path(struct mistakes *mistakes, const struct yaml *disk,
-		       const struct yaml *layer)
+static void check_path(struct mistakes *mistakes, const struct node *disk,
+		       const struct node *layer)
 {
-	const struct yaml *path = yaml_find(layer, "path"), *create = yaml_find(layer, "create"),
-			  *read_only = yaml_find(disk, "read-only");
+	const struct node *path = node_find(layer, "path"), *create = node_find(layer, "create"),
+			  *read_only = node_find(disk, "read-only");
 	bool creates = config_true(create);
 	int mode = config_true(read_only) ? R_OK : R_OK | W_OK;
 
@@ -554,7 +554,7 @@ static void check_path(struct mistakes *mistakes, const struct yaml *disk,
 			layer->key, path->text, strerror(errno));
 }
 
-static void check_directory(struct mistakes *mistakes, const struct yaml *node)
+static void check_directory(struct mistakes *mistakes, const struct node *node)
 {
 	char *copy, *directory;
 
@@ -568,19 +568,19 @@ static void check_directory(struct mistakes *mistakes, const struct yaml *node)
 	free(copy);
 }
 
-void config_check_files(const struct yaml *tree, struct mistakes *mistakes)
+void config_check_files(const struct node *tree, struct mistakes *mistakes)
 {
-	const struct yaml *disks = yaml_find(tree, "disks"), *vms = yaml_find(tree, "vms");
+	const struct node *disks = node_find(tree, "disks"), *vms = node_find(tree, "vms");
 
-	for (const struct yaml *disk = disks->first; disk; disk = disk->next)
-		for (const struct yaml *item = yaml_find(disk, "stack")->first; item;
+	for (const struct node *disk = disks->first; disk; disk = disk->next)
+		for (const struct node *item = node_find(disk, "stack")->first; item;
 		     item = item->next)
-			if (item->type == YAML_MAPPING)
+			if (item->type == NODE_MAPPING)
 				check_path(mistakes, disk, item->first);
-	for (const struct yaml *vm = vms->first; vm; vm = vm->next)
-		for (const struct yaml *device = vm->first; device; device = device->next)
-			check_directory(mistakes, yaml_find(device, "socket"));
-	check_directory(mistakes, yaml_find(tree, "api"));
+	for (const struct node *vm = vms->first; vm; vm = vm->next)
+		for (const struct node *device = vm->first; device; device = device->next)
+			check_directory(mistakes, node_find(device, "socket"));
+	check_directory(mistakes, node_find(tree, "api"));
 }
 
 void config_release(struct config *config)

@@ -9,7 +9,7 @@
 #include "util/option.h"
 
 struct mistakes;
-struct yaml;
+struct node;
 
 /** Most cores that a list of them may name. */
 #define CONFIG_CPUS 1024
@@ -61,16 +61,16 @@ extern const char config_embedded[];
 void config_init(struct config *config);
 
 /** Reads a tree into @config; all that is wrong goes into @mistakes. False if it is not good. */
-bool config_read(struct config *config, const struct yaml *tree, struct mistakes *mistakes);
+bool config_read(struct config *config, const struct node *tree, struct mistakes *mistakes);
 
 /**
  * Says which images of a tree that config_read() found good are missing, and the like. It opens
  * nothing.
  */
-void config_check_files(const struct yaml *tree, struct mistakes *mistakes);
+void config_check_files(const struct node *tree, struct mistakes *mistakes);
 
 /** True if @node is there and says true, on or yes. */
-bool config_true(const struct yaml *node);
+bool config_true(const struct node *node);
 
 /**
  * Parses a list of cores such as "1", "0-3" or "0,2,4-7" into @cpus, in its order. Returns how

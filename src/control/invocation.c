@@ -70,7 +70,7 @@ static int take_flag(struct invocation *in, const struct option *row, bool setti
 	struct error err;
 
 	if (setting) {
-		yaml_set(in->settings, row->name, value);
+		node_set(in->settings, row->name, value);
 		return 0;
 	}
 	if (!options_set(in->command->flags, in, row->name, value ? value : "true", &err))
@@ -130,7 +130,7 @@ static int read_command(struct invocation *in, int argc, char **argv)
 	struct invocation topic = { .arguments = (char *[]){ argv[1] }, .count = 1 };
 	int ret;
 
-	in->settings = yaml_new(YAML_MAPPING, NULL, 0);
+	in->settings = node_new(NODE_MAPPING, NULL, 0);
 	options_init(in->command->flags, in);
 	ret = read_flags(in, argc - 1, argv + 1);
 	if (ret > 0) {
@@ -182,5 +182,5 @@ int invocation_read(struct invocation *in, int argc, char **argv, int *status)
 void invocation_release(struct invocation *in)
 {
 	options_release(in->command ? in->command->flags : NULL, in);
-	yaml_free(in->settings);
+	node_free(in->settings);
 }

@@ -6,13 +6,13 @@
 #include <stdint.h>
 
 struct command;
-struct yaml;
+struct node;
 
 struct invocation {
 	const struct command *command;
 	char **arguments; /**< of the command, without flags; those of main() */
 	unsigned count;
-	struct yaml *settings; /**< flags that are of config_options: a mapping */
+	struct node *settings; /**< flags that are of config_options: a mapping */
 
 	char *api, *config, *socket; /**< NULL: not given */
 	uint64_t memory;             /**< bytes */

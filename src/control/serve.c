@@ -35,7 +35,7 @@ static const struct layer_ops *backend_of(const char *path)
 struct serve {
 	struct mistakes *mistakes;
 	const struct layer_ops *ops;
-	struct yaml *disk, *device, *backend, *stack;
+	struct node *disk, *device, *backend, *stack;
 	bool made; /* the back-end is made by this command, and has the size that is told */
 };
 
@@ -60,13 +60,13 @@ static void add_layers(struct serve *serve, char *names)
 	char *rest, *name;
 
 	for (name = strtok_r(names, ",", &rest); name; name = strtok_r(NULL, ",", &rest))
-		yaml_add(serve->stack, NULL, yaml_new(YAML_SCALAR, name, 0));
+		node_add(serve->stack, NULL, node_new(NODE_SCALAR, name, 0));
 }
 
 static void add_option(struct serve *serve, const char *argument)
 {
 	char *name = must(strdup(argument)), *value = strchr(name, '=');
-	struct yaml *owner;
+	struct node *owner;
 
 	if (!value) {
 		mistake(serve->mistakes, 0, "'%s' is not understood; expected option=value", name);
@@ -86,17 +86,17 @@ static void add_option(struct serve *serve, const char *argument)
 		add_layers(serve, value);
 	else if (owner == serve->backend && !options_find(serve->ops->options, name))
 		unknown(serve, name);
-	else if (yaml_find(owner, name))
+	else if (node_find(owner, name))
 		mistake(serve->mistakes, 0, "'%s' is given twice", name);
 	else
-		yaml_add(owner, name, yaml_new(YAML_SCALAR, value, 0));
+		node_add(owner, name, node_new(NODE_SCALAR, value, 0));
 	free(name);
 }
 
 /* True if one of the options is create=true. */
 static bool creates(char *const *options, unsigned count)
 {
-	struct yaml value = { .type = YAML_SCALAR };
+	struct node value = { .type = NODE_SCALAR };
 
 	while (count--) {
 		value.text = options[count] + strlen("create=");
@@ -106,27 +106,27 @@ static bool creates(char *const *options, unsigned count)
 	return false;
 }
 
-struct yaml *serve_tree(const char *path, const char *socket, char *const *options, unsigned count,
+struct node *serve_tree(const char *path, const char *socket, char *const *options, unsigned count,
 			struct mistakes *mistakes)
 {
-	struct yaml *tree = yaml_new(YAML_MAPPING, NULL, 0);
-	struct yaml *disks = yaml_add(tree, "disks", yaml_new(YAML_MAPPING, NULL, 0));
-	struct yaml *vms = yaml_add(tree, "vms", yaml_new(YAML_MAPPING, NULL, 0));
-	struct yaml *vm = yaml_add(vms, SERVE_VM, yaml_new(YAML_SEQUENCE, NULL, 0));
+	struct node *tree = node_new(NODE_MAPPING, NULL, 0);
+	struct node *disks = node_add(tree, "disks", node_new(NODE_MAPPING, NULL, 0));
+	struct node *vms = node_add(tree, "vms", node_new(NODE_MAPPING, NULL, 0));
+	struct node *vm = node_add(vms, SERVE_VM, node_new(NODE_SEQUENCE, NULL, 0));
 	struct serve serve = {
 		.mistakes = mistakes,
 		.ops = backend_of(path),
-		.disk = yaml_add(disks, SERVE_DISK, yaml_new(YAML_MAPPING, NULL, 0)),
-		.device = yaml_add(vm, NULL, yaml_new(YAML_MAPPING, NULL, 0)),
-		.backend = yaml_new(YAML_MAPPING, NULL, 0),
-		.stack = yaml_new(YAML_SEQUENCE, NULL, 0),
+		.disk = node_add(disks, SERVE_DISK, node_new(NODE_MAPPING, NULL, 0)),
+		.device = node_add(vm, NULL, node_new(NODE_MAPPING, NULL, 0)),
+		.backend = node_new(NODE_MAPPING, NULL, 0),
+		.stack = node_new(NODE_SEQUENCE, NULL, 0),
 	};
 	bool exists = true;
 
 	serve.made = serve.ops || creates(options, count);
 	if (!serve.ops) {
 		serve.ops = layer_find("file");
-		yaml_add(serve.backend, "path", yaml_new(YAML_SCALAR, path, 0));
+		node_add(serve.backend, "path", node_new(NODE_SCALAR, path, 0));
 		exists = !access(path, F_OK) || errno != ENOENT;
 		if (!serve.made && !exists)
 			mistake(mistakes, 0,
@@ -134,20 +134,20 @@ struct yaml *serve_tree(const char *path, const char *socket, char *const *optio
 				"such as size=20G",
 				path);
 	}
-	yaml_add(serve.device, "virtio-blk", yaml_new(YAML_SCALAR, SERVE_DISK, 0));
+	node_add(serve.device, "virtio-blk", node_new(NODE_SCALAR, SERVE_DISK, 0));
 	if (socket)
-		yaml_add(serve.device, "socket", yaml_new(YAML_SCALAR, socket, 0));
+		node_add(serve.device, "socket", node_new(NODE_SCALAR, socket, 0));
 	for (unsigned i = 0; i < count; i++)
 		add_option(&serve, options[i]);
-	if (!exists && yaml_find(serve.backend, "create") && !yaml_find(serve.backend, "size"))
+	if (!exists && node_find(serve.backend, "create") && !node_find(serve.backend, "size"))
 		mistake(mistakes, 0, "%s: its size is missing; expected size=SIZE, such as size=4G",
 			path);
 
-	yaml_add(serve.disk, "stack", serve.stack);
-	yaml_add(yaml_add(serve.stack, NULL, yaml_new(YAML_MAPPING, NULL, 0)), serve.ops->name,
+	node_add(serve.disk, "stack", serve.stack);
+	node_add(node_add(serve.stack, NULL, node_new(NODE_MAPPING, NULL, 0)), serve.ops->name,
 		 serve.backend);
 	if (!mistakes->fatal)
 		return tree;
-	yaml_free(tree);
+	node_free(tree);
 	return NULL;
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 struct mistakes;
-struct yaml;
+struct node;
 
 /** The names of the one disk and the one VM of `penstock serve`. */
 #define SERVE_DISK "disk"
@@ -13,5 +13,5 @@ struct yaml;
  * The tree of one disk over @path and one VM that has it at @socket (NULL: @options say it).
  * @options are @count arguments "name=value". NULL if that fails, with the mistakes.
  */
-struct yaml *serve_tree(const char *path, const char *socket, char *const *options, unsigned count,
+struct node *serve_tree(const char *path, const char *socket, char *const *options, unsigned count,
 			struct mistakes *mistakes);

@@ -27,20 +27,20 @@
 
 /* --- the tree ----------------------------------------------------------------------- */
 
-struct yaml *yaml_new(enum yaml_type type, const char *text, unsigned line)
+struct node *node_new(enum node_type type, const char *text, unsigned line)
 {
-	struct yaml *node = must(calloc(1, sizeof *node));
+	struct node *node = must(calloc(1, sizeof *node));
 
 	node->type = type;
 	node->line = line;
-	if (type == YAML_SCALAR)
+	if (type == NODE_SCALAR)
 		node->text = must(strdup(text));
 	return node;
 }
 
-struct yaml *yaml_add(struct yaml *parent, const char *key, struct yaml *child)
+struct node *node_add(struct node *parent, const char *key, struct node *child)
 {
-	struct yaml **last = &parent->first;
+	struct node **last = &parent->first;
 
 	while (*last)
 		last = &(*last)->next;
@@ -49,17 +49,17 @@ struct yaml *yaml_add(struct yaml *parent, const char *key, struct yaml *child)
 	return child;
 }
 
-struct yaml *yaml_find(const struct yaml *mapping, const char *key)
+struct node *node_find(const struct node *mapping, const char *key)
 {
-	for (struct yaml *node = mapping ? mapping->first : NULL; node; node = node->next)
+	for (struct node *node = mapping ? mapping->first : NULL; node; node = node->next)
 		if (node->key && !strcmp(node->key, key))
 			return node;
 	return NULL;
 }
 
-void yaml_set(struct yaml *mapping, const char *key, const char *text)
+void node_set(struct node *mapping, const char *key, const char *text)
 {
-	struct yaml **link = &mapping->first, *old;
+	struct node **link = &mapping->first, *old;
 
 	while (*link && strcmp((*link)->key, key))
 		link = &(*link)->next;
@@ -67,12 +67,12 @@ void yaml_set(struct yaml *mapping, const char *key, const char *text)
 	if (old) {
 		*link = old->next;
 		old->next = NULL;
-		yaml_free(old);
+		node_free(old);
 	}
-	yaml_add(mapping, key, yaml_new(YAML_SCALAR, text, 0));
+	node_add(mapping, key, node_new(NODE_SCALAR, text, 0));
 }
 
-unsigned yaml_count(const struct yaml *node)
+unsigned node_count(const struct node *node)
 {
 	unsigned n = 0;
 
@@ -81,12 +81,12 @@ unsigned yaml_count(const struct yaml *node)
 	return n;
 }
 
-void yaml_free(struct yaml *node)
+void node_free(struct node *node)
 {
 	while (node) {
-		struct yaml *next = node->next;
+		struct node *next = node->next;
 
-		yaml_free(node->first);
+		node_free(node->first);
 		free(node->key);
 		free(node->text);
 		free(node);
@@ -99,19 +99,20 @@ void yaml_free(struct yaml *node)
 /* The values that are open, from the whole document in. */
 struct builder {
 	struct mistakes *mistakes;
-	struct yaml *root;
+	struct node *root;
 	struct {
-		struct yaml *node, *last; /* and the last value in it */
+		struct node *node, *last; /* and the last value in it */
 		char *key;                /* read, its value not yet */
+		unsigned key_line;
 	} open[DEPTH];
 	unsigned depth;
 	unsigned documents;
 };
 
 /* Puts a value where it belongs: it ends a key, follows in a sequence, or is the whole. */
-static void place(struct builder *b, struct yaml *node)
+static void place(struct builder *b, struct node *node)
 {
-	struct yaml *parent, **link;
+	struct node *parent, **link;
 
 	if (!b->depth) {
 		b->root = node;
@@ -122,13 +123,15 @@ static void place(struct builder *b, struct yaml *node)
 	*link = node;
 	b->open[b->depth - 1].last = node;
 	node->key = b->open[b->depth - 1].key;
+	if (node->key)
+		node->line = b->open[b->depth - 1].key_line;
 	b->open[b->depth - 1].key = NULL;
 }
 
 /* True if a scalar now would be the key of a mapping. */
 static bool expects_key(const struct builder *b)
 {
-	return b->depth && b->open[b->depth - 1].node->type == YAML_MAPPING &&
+	return b->depth && b->open[b->depth - 1].node->type == NODE_MAPPING &&
 	       !b->open[b->depth - 1].key;
 }
 
@@ -141,36 +144,37 @@ static bool add_scalar(struct builder *b, const yaml_event_t *event, unsigned li
 		return false;
 	}
 	if (!expects_key(b)) {
-		place(b, yaml_new(YAML_SCALAR, text, line));
+		place(b, node_new(NODE_SCALAR, text, line));
 		return true;
 	}
-	if (yaml_find(b->open[b->depth - 1].node, text)) {
+	if (node_find(b->open[b->depth - 1].node, text)) {
 		mistake(b->mistakes, line, "'%s' is given twice (first on line %u)", text,
-			yaml_find(b->open[b->depth - 1].node, text)->line);
+			node_find(b->open[b->depth - 1].node, text)->line);
 		return false;
 	}
-	if (yaml_count(b->open[b->depth - 1].node) == KEYS) {
+	if (node_count(b->open[b->depth - 1].node) == KEYS) {
 		mistake(b->mistakes, line, "more than %u names in one mapping", KEYS);
 		return false;
 	}
 	b->open[b->depth - 1].key = must(strdup(text));
+	b->open[b->depth - 1].key_line = line;
 	return true;
 }
 
-static bool open_value(struct builder *b, enum yaml_type type, unsigned line)
+static bool open_value(struct builder *b, enum node_type type, unsigned line)
 {
-	struct yaml *node;
+	struct node *node;
 
 	if (expects_key(b)) {
 		mistake(b->mistakes, line, "expected the name of an option, not a %s",
-			type == YAML_MAPPING ? "mapping" : "list");
+			type == NODE_MAPPING ? "mapping" : "list");
 		return false;
 	}
 	if (b->depth == DEPTH) {
 		mistake(b->mistakes, line, "nested more than %u deep", DEPTH);
 		return false;
 	}
-	node = yaml_new(type, NULL, line);
+	node = node_new(type, NULL, line);
 	place(b, node);
 	b->open[b->depth].node = node;
 	b->open[b->depth].last = NULL;
@@ -206,9 +210,9 @@ static bool take(struct builder *b, const yaml_event_t *event)
 	case YAML_SCALAR_EVENT:
 		return add_scalar(b, event, line);
 	case YAML_MAPPING_START_EVENT:
-		return open_value(b, YAML_MAPPING, line);
+		return open_value(b, NODE_MAPPING, line);
 	case YAML_SEQUENCE_START_EVENT:
-		return open_value(b, YAML_SEQUENCE, line);
+		return open_value(b, NODE_SEQUENCE, line);
 	case YAML_MAPPING_END_EVENT:
 	case YAML_SEQUENCE_END_EVENT:
 		b->depth--;
@@ -222,7 +226,7 @@ static bool take(struct builder *b, const yaml_event_t *event)
 	}
 }
 
-struct yaml *yaml_parse(const char *bytes, size_t length, struct mistakes *mistakes)
+struct node *yaml_parse(const char *bytes, size_t length, struct mistakes *mistakes)
 {
 	struct builder b = { .mistakes = mistakes };
 	yaml_parser_t parser;
@@ -252,13 +256,13 @@ struct yaml *yaml_parse(const char *bytes, size_t length, struct mistakes *mista
 		return b.root;
 	if (good)
 		mistake(mistakes, 1, "the file is empty");
-	yaml_free(b.root);
+	node_free(b.root);
 	return NULL;
 }
 
-struct yaml *yaml_read(const char *path, struct mistakes *mistakes)
+struct node *yaml_read(const char *path, struct mistakes *mistakes)
 {
-	struct yaml *tree = NULL;
+	struct node *tree = NULL;
 	FILE *file = fopen(path, "re");
 	char *bytes;
 	size_t length;

@@ -6,40 +6,40 @@
 
 struct mistakes;
 
-enum yaml_type { YAML_SCALAR, YAML_MAPPING, YAML_SEQUENCE };
+enum node_type { NODE_SCALAR, NODE_MAPPING, NODE_SEQUENCE };
 
 /** A value: a text, a mapping of keys to values, or a sequence of values. */
-struct yaml {
-	enum yaml_type type;
-	unsigned line;            /**< 1 is the first; 0: not from a file */
+struct node {
+	enum node_type type;
+	unsigned line;            /**< of its key, if it has one; 1 is the first; 0: not from a file */
 	char *key;                /**< in a mapping; else NULL */
 	char *text;               /**< of a scalar */
-	struct yaml *first, *next; /**< of its values; next value of what it is in */
+	struct node *first, *next; /**< of its values; next value of what it is in */
 };
 
 /**
  * Reads one document from @bytes. NULL if that fails, with the mistake. Only plain trees:
  * no anchors, aliases, tags, or keys that are not texts; a key once in a mapping.
  */
-struct yaml *yaml_parse(const char *bytes, size_t length, struct mistakes *mistakes);
+struct node *yaml_parse(const char *bytes, size_t length, struct mistakes *mistakes);
 
 /** Reads the file @path, at most 1 MiB. NULL if that fails, with the mistake. */
-struct yaml *yaml_read(const char *path, struct mistakes *mistakes);
+struct node *yaml_read(const char *path, struct mistakes *mistakes);
 
 /** A new value of @type; @text is copied, and only for a scalar. */
-struct yaml *yaml_new(enum yaml_type type, const char *text, unsigned line);
+struct node *node_new(enum node_type type, const char *text, unsigned line);
 
 /** Puts @child last into @parent, which owns it from now on. @key (copied): in a mapping. */
-struct yaml *yaml_add(struct yaml *parent, const char *key, struct yaml *child);
+struct node *node_add(struct node *parent, const char *key, struct node *child);
 
 /** Makes @text the value of @key in @mapping, whatever it was; it has no line. */
-void yaml_set(struct yaml *mapping, const char *key, const char *text);
+void node_set(struct node *mapping, const char *key, const char *text);
 
 /** The value of @key in @mapping, or NULL. @mapping may be NULL. */
-struct yaml *yaml_find(const struct yaml *mapping, const char *key);
+struct node *node_find(const struct node *mapping, const char *key);
 
 /** How many values are in it. */
-unsigned yaml_count(const struct yaml *node);
+unsigned node_count(const struct node *node);
 
 /** Frees it and all that is in it. NULL is allowed. */
-void yaml_free(struct yaml *node);
+void node_free(struct node *node);

@@ -101,7 +101,7 @@ void io_finish(struct io *io, int status)
 	loop_task_queue(queue->loop, &queue->task);
 }
 
-void io_queue_run(struct io_queue *queue)
+static void run_finished(struct io_queue *queue)
 {
 	struct io *io;
 
@@ -117,8 +117,13 @@ void io_queue_run(struct io_queue *queue)
 		io->data = f->data;
 		f->done(f->layer, io);
 	}
+}
+
+void io_queue_run(struct io_queue *queue)
+{
+	run_finished(queue);
 	if (queue->settled)
-		queue->settled(queue);
+		queue->settled(queue); /* may end the queue */
 }
 
 /* --- fan-out ------------------------------------------------------------------------ */
@@ -202,7 +207,14 @@ void io_parts_end(struct io *io)
 
 static void run_task(struct loop_task *task)
 {
-	io_queue_run(container_of(task, struct io_queue, task));
+	struct io_queue *queue = container_of(task, struct io_queue, task);
+
+	/* What a done finishes is run here too: it needs no task of its own. */
+	task->queued = true;
+	run_finished(queue);
+	task->queued = false;
+	if (queue->settled)
+		queue->settled(queue); /* may end the queue */
 }
 
 int io_queue_init(struct io_queue *queue, struct loop *loop, unsigned roots, unsigned parts,

@@ -41,6 +41,9 @@ struct loop_watch {
 /** Frees what loop_watch_remove() took out. */
 void loop_watch_free(struct loop_watch *watch);
 
+/** Takes the time anew: after the engine slept, before it reports. */
+void loop_woke(struct loop *loop);
+
 /** All watches of @loop, by their links. */
 struct list *loop_watches(struct loop *loop);
 

@@ -241,6 +241,8 @@ static unsigned threads_turn(struct engine *engine, uint64_t timeout)
 	}
 	count = epoll_wait(engine->epoll, events, EVENTS, ms);
 	atomic_store_explicit(&engine->asleep, false, memory_order_relaxed);
+	if (timeout)
+		loop_woke(engine->loop);
 	engine->checked = now;
 	n = report_events(engine, events, count, loop_watches(engine->loop));
 	return n + report_complete(engine);

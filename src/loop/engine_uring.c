@@ -27,6 +27,7 @@
 #define WATCH_TAG  1ull
 
 struct engine {
+	struct loop *loop;
 	struct io_uring ring;
 	unsigned reported; /* in this turn */
 };
@@ -83,13 +84,13 @@ static struct engine *uring_open(struct loop *loop, struct error *err)
 	struct engine *engine = calloc(1, sizeof *engine);
 	int ret = engine ? ring_open(&engine->ring) : -ENOMEM;
 
-	(void)loop;
 	if (ret) {
 		error_set(err, -ret, "cannot set up io_uring: %s (--engine threads does without it)",
 			  strerror(-ret));
 		free(engine);
 		return NULL;
 	}
+	engine->loop = loop;
 	/* Saves a descriptor look-up at each enter; without it all works as well. */
 	io_uring_register_ring_fd(&engine->ring);
 	return engine;
@@ -215,12 +216,14 @@ static unsigned uring_turn(struct engine *engine, uint64_t timeout)
 			io_uring_submit(ring);
 	} else if (timeout == UINT64_MAX) {
 		io_uring_submit_and_wait(ring, 1);
+		loop_woke(engine->loop);
 	} else {
 		struct __kernel_timespec t = { .tv_sec = (long long)(timeout / 1000000000),
 					       .tv_nsec = (long long)(timeout % 1000000000) };
 		struct io_uring_cqe *cqe;
 
 		io_uring_submit_and_wait_timeout(ring, &cqe, 1, &t, NULL);
+		loop_woke(engine->loop);
 	}
 	reap(engine);
 	return engine->reported;

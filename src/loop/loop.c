@@ -517,6 +517,11 @@ void loop_watch_remove(struct loop *loop, struct loop_watch *watch)
 		loop_watch_free(watch);
 }
 
+void loop_woke(struct loop *loop)
+{
+	loop->now = clock_now();
+}
+
 struct list *loop_watches(struct loop *loop)
 {
 	return &loop->watches;

@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "layer/disk.h"
@@ -123,9 +124,14 @@ static int reset_owner(struct vhost_user *vu, struct message *m, struct error *e
 static int set_backend_req_fd(struct vhost_user *vu, struct message *m, struct error *err)
 {
 	int fd = message_take_fd(m, 0);
+	struct stat st;
 
 	if (fd < 0)
 		return error_set(err, EINVAL, "no descriptor came with it");
+	if (fstat(fd, &st) || !S_ISSOCK(st.st_mode)) {
+		close(fd);
+		return error_set(err, EINVAL, "its descriptor is not a socket");
+	}
 	if (vu->backend_fd >= 0)
 		close(vu->backend_fd);
 	vu->backend_fd = fd;

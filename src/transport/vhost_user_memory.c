@@ -150,6 +150,7 @@ static int map_inflight(struct vhost_user *vu, int fd, uint64_t offset, uint64_t
 		munmap(base, size);
 		return error_set(err, ENOSPC, "too many mappings in this process");
 	}
+	atomic_store(&map->broken, false);
 	map->base = base;
 	map->size = size;
 	map->queues = queues;

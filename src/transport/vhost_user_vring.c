@@ -80,6 +80,7 @@ static int describe(struct vhost_user *vu, unsigned index, struct virtqueue_setu
 		.device = area(vu, ring->device, bytes.device, 4),
 		.base = ring->base,
 		.inflight = inflight_region(vu, index, ring->size),
+		.inflight_broken = &vu->inflight.broken,
 	};
 	if (!setup->descriptors || !setup->driver || !setup->device)
 		return error_set(err, EFAULT,
@@ -120,7 +121,7 @@ static void start(struct vhost_user *vu, unsigned index)
 	unsigned turn = vu->dev->single_loop ? 0 : index;
 	struct virtqueue_setup setup;
 	struct error err = { 0 };
-	char reason[200];
+	char reason[sizeof err.text + 32];
 
 	if (describe(vu, index, &setup, &err)) {
 		snprintf(reason, sizeof reason, "queue %u: %s", index, err.text);

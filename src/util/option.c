@@ -29,6 +29,8 @@ static const struct unit size_units[] = {
 	{ "TiB", 1ull << 40 },
 	{ "P", 1ull << 50 },
 	{ "PiB", 1ull << 50 },
+	{ "E", 1ull << 60 },
+	{ "EiB", 1ull << 60 },
 	{ NULL, 0 },
 };
 
@@ -98,8 +100,12 @@ static int parse_bool(const char *text, bool *value)
 static int parse_fraction(const char *text, double *value)
 {
 	char *end;
-	double n = strtod(text, &end);
+	double n;
 
+	/* strtod() takes more than a user would write: blanks, hexadecimal, "nan". */
+	if (text[strspn(text, "0123456789.%")])
+		return -EINVAL;
+	n = strtod(text, &end);
 	if (end == text)
 		return -EINVAL;
 	if (!strcmp(end, "%"))

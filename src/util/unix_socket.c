@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "util/error.h"
@@ -46,18 +47,27 @@ static int make_room(const char *path, struct error *err)
 	struct stat st;
 	int fd;
 
-	if (lstat(path, &st))
-		return 0;
-	if (!S_ISSOCK(st.st_mode))
-		return error_set(err, EEXIST, "socket %s: a file of that name exists", path);
-	fd = unix_socket_connect(path, NULL);
-	if (fd >= 0) {
+	/* The kernel may close a killed process's socket some time after it is gone. */
+	for (unsigned pause_ms = 25;; pause_ms *= 2) {
+		const struct timespec pause = { .tv_nsec = pause_ms * 1000000 };
+
+		if (lstat(path, &st))
+			return 0;
+		if (!S_ISSOCK(st.st_mode))
+			return error_set(err, EEXIST, "socket %s: a file of that name exists", path);
+		fd = unix_socket_connect(path, err);
+		if (fd == -ECONNREFUSED) {
+			unlink(path);
+			return 0;
+		}
+		if (fd < 0)
+			return fd;
 		close(fd);
-		return error_set(err, EADDRINUSE, "socket %s is in use: another process listens on it",
-				 path);
+		if (pause_ms > 800)
+			return error_set(err, EADDRINUSE,
+					 "socket %s is in use: another process listens on it", path);
+		nanosleep(&pause, NULL);
 	}
-	unlink(path);
-	return 0;
 }
 
 int unix_socket_listen(const char *path, mode_t mode, struct error *err)

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,7 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -74,10 +77,22 @@ void daemon_deadline(unsigned seconds)
 	alarm(seconds);
 }
 
+/* A test whose setup failed has no teardown. */
+static void clean_current(void)
+{
+	if (current)
+		daemon_clean(current);
+}
+
 void daemon_prepare(struct daemon *daemon)
 {
 	const char *base = getenv("TMPDIR");
+	static bool registered;
 
+	clean_current();
+	if (!registered)
+		atexit(clean_current);
+	registered = true;
 	memset(daemon, 0, sizeof(*daemon));
 	/* Short: a UNIX socket's path has 107 bytes. */
 	if ((size_t)snprintf(daemon->dir, sizeof(daemon->dir), "%s/penstock-XXXXXX",
@@ -137,6 +152,7 @@ static pid_t spawn(const struct daemon *daemon, const char *const *args)
 	if (pid > 0)
 		return pid;
 
+	setenv("NOTIFY_SOCKET", daemon_path(daemon, "notify"), 1);
 	int log = open(daemon_path(daemon, "log"), O_WRONLY | O_APPEND);
 	int null = open("/dev/null", O_RDWR);
 	if (log < 0 || null < 0)
@@ -162,17 +178,53 @@ void daemon_start(struct daemon *daemon, const char *const *args)
 	daemon_restart(daemon);
 }
 
-void daemon_restart(struct daemon *daemon)
-{
-	assert_int_equal(daemon->pid, 0);
-	daemon->pid = spawn(daemon, daemon->args);
-}
-
 bool daemon_alive(struct daemon *daemon)
 {
 	if (daemon->pid && waitpid(daemon->pid, NULL, WNOHANG) == daemon->pid)
 		daemon->pid = 0;
 	return daemon->pid != 0;
+}
+
+/* Where the daemon reports readiness, as sd_notify(3) says. */
+static int open_notify_socket(const struct daemon *daemon)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", daemon_path(daemon, "notify"));
+	unlink(address.sun_path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)))
+		fail_msg("%s: %s", address.sun_path, strerror(errno));
+	return fd;
+}
+
+static bool wait_ready(struct daemon *daemon, int fd)
+{
+	struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+	char text[256];
+
+	for (int64_t end = clock_ms() + 20000; clock_ms() < end && daemon_alive(daemon);) {
+		if (poll(&pollfd, 1, 10) != 1)
+			continue;
+		ssize_t got = recv(fd, text, sizeof(text) - 1, 0);
+		text[got > 0 ? got : 0] = '\0';
+		if (strstr(text, "READY=1"))
+			return true;
+	}
+	return false;
+}
+
+void daemon_restart(struct daemon *daemon)
+{
+	assert_int_equal(daemon->pid, 0);
+	int fd = open_notify_socket(daemon);
+	daemon->pid = spawn(daemon, daemon->args);
+	bool ready = wait_ready(daemon, fd);
+	close(fd);
+	if (!ready) {
+		daemon_show_log(daemon);
+		fail_msg("the daemon does not start");
+	}
 }
 
 void daemon_kill(struct daemon *daemon)

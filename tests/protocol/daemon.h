@@ -31,7 +31,8 @@ void daemon_write_file(const struct daemon *daemon, const char *name, const char
 /* Makes a sparse image of `bytes` bytes there. */
 void daemon_make_image(const struct daemon *daemon, const char *name, uint64_t bytes);
 
-/* Starts penstock with these arguments (a NULL ends them); the strings must last. */
+/* Starts penstock with these arguments (a NULL ends them; the strings must last) until it is ready.
+ */
 void daemon_start(struct daemon *daemon, const char *const *args);
 /* Starts it again with the same arguments. */
 void daemon_restart(struct daemon *daemon);

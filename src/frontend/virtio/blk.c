@@ -100,6 +100,12 @@ static void blk_set_state(struct virtio_device *dev, uint64_t state)
 	atomic_store(&blk_of(dev)->writeback, state & 1);
 }
 
+/* A chain has at most as many descriptors as the ring (2.6.5.3.1), header and status included. */
+static uint32_t seg_max(const struct virtio_device *dev)
+{
+	return dev->device.queue_size - 2 < SEG_MAX ? dev->device.queue_size - 2 : SEG_MAX;
+}
+
 static void blk_config_read(struct virtio_device *dev, void *space)
 {
 	const struct blk *blk = blk_of(dev);
@@ -110,7 +116,7 @@ static void blk_config_read(struct virtio_device *dev, void *space)
 	*config = (struct virtio_blk_config){
 		.capacity = htole64(atomic_load(&disk->size) / SECTOR),
 		.size_max = htole32(SEG_BYTES),
-		.seg_max = htole32(SEG_MAX),
+		.seg_max = htole32(seg_max(dev)),
 		.blk_size = htole32(block),
 		.physical_block_exp = (uint8_t)__builtin_ctz(physical / block),
 		.min_io_size = htole16((uint16_t)(physical / block)),

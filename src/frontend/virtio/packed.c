@@ -84,12 +84,16 @@ static void clear_unshown(struct virtqueue *vq)
 	}
 }
 
-/* Whether the driver was shown the element at @at: its flags are those of a used one. */
+/*
+ * Whether the driver was shown the element at @at: its flags are not those of an available one of
+ * this lap any more. (They need not be those of a used one: the driver lives on while no device
+ * does, and may have taken the element and made the slot available for the next lap.)
+ */
 static bool was_shown(const struct virtqueue *vq, uint16_t at, bool wrap)
 {
 	uint16_t flags = load16(&ring(vq)[at].flags);
 
-	return !!(flags & AVAIL_BIT) == wrap && !!(flags & USED_BIT) == wrap;
+	return !(!!(flags & AVAIL_BIT) == wrap && !!(flags & USED_BIT) != wrap);
 }
 
 static int packed_start(struct virtqueue *vq)

@@ -38,19 +38,30 @@ struct inflight_desc {
 	uint64_t addr;
 };
 
+/* The device's positions, new and old: one aligned word, so that they change at one instant. */
+union positions {
+	struct {
+		uint16_t used_idx;
+		uint16_t old_used_idx;
+		uint8_t used_wrap_counter;
+		uint8_t old_used_wrap_counter;
+		uint16_t padding;
+	};
+	uint64_t word;
+};
+
 struct inflight {
 	uint64_t features;
 	uint16_t version;
 	uint16_t desc_num;
 	uint16_t free_head;
 	uint16_t old_free_head;
-	uint16_t used_idx;
-	uint16_t old_used_idx;
-	uint8_t used_wrap_counter;
-	uint8_t old_used_wrap_counter;
-	uint8_t padding[7];
+	union positions at;
+	uint8_t padding[8];
 	struct inflight_desc desc[];
 };
+_Static_assert(offsetof(struct inflight, at) == 16, "as the specification lays it out");
+_Static_assert(offsetof(struct inflight, desc) == 32, "as the specification lays it out");
 
 #define INFLIGHT_VERSION 1
 
@@ -71,17 +82,33 @@ static int by_counter(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static union positions load_positions(const struct inflight *region)
+{
+	return (union positions){ .word = __atomic_load_n(&region->at.word, __ATOMIC_RELAXED) };
+}
+
+static void store_positions(struct inflight *region, union positions at)
+{
+	store_in_order();
+	__atomic_store_n(&region->at.word, at.word, __ATOMIC_RELAXED);
+	store_in_order();
+}
+
+/* Where the device is now is where it is for good. */
 static void commit(struct inflight *region)
 {
+	union positions at = load_positions(region);
+
 	region->old_free_head = region->free_head;
-	region->old_used_idx = region->used_idx;
-	region->old_used_wrap_counter = region->used_wrap_counter;
-	store_in_order();
+	at.old_used_idx = at.used_idx;
+	at.old_used_wrap_counter = at.used_wrap_counter;
+	store_positions(region, at);
 }
 
 /* A batch was under way. If the driver was shown it, finish it; else undo it. */
 static void finish_batch(struct virtqueue *vq, struct inflight *region, bool shown)
 {
+	union positions positions = load_positions(region);
 	uint16_t at = region->free_head;
 
 	if (shown) {
@@ -94,9 +121,9 @@ static void finish_batch(struct virtqueue *vq, struct inflight *region, bool sho
 		return;
 	}
 	region->free_head = region->old_free_head;
-	region->used_idx = region->old_used_idx;
-	region->used_wrap_counter = region->old_used_wrap_counter;
-	store_in_order();
+	positions.used_idx = positions.old_used_idx;
+	positions.used_wrap_counter = positions.old_used_wrap_counter;
+	store_positions(region, positions);
 }
 
 /* The chain at @head into @taken and our links; false if it makes no sense. */
@@ -147,25 +174,30 @@ int packed_inflight_recover(struct virtqueue *vq,
 {
 	struct inflight *region = vq->setup.inflight;
 	bool taken[VIRTQUEUE_SIZE] = { false };
+	union positions at = { 0 };
 
 	*slots = 0;
-	if (region->version != INFLIGHT_VERSION || region->desc_num != vq->size) {
+	if (!region->version) {
 		region->features = 0;
 		region->desc_num = vq->size;
-		region->used_idx = vq->next_used;
-		region->used_wrap_counter = vq->used_wrap;
+		at.used_idx = vq->next_used;
+		at.used_wrap_counter = vq->used_wrap;
+		store_positions(region, at);
 		make_free_list(vq, region, taken);
 		commit(region);
 		region->version = INFLIGHT_VERSION;
 		return 0;
 	}
-	if (region->used_idx >= vq->size || region->old_used_idx >= vq->size)
+	if (region->version != INFLIGHT_VERSION || region->desc_num != vq->size)
+		return virtqueue_break(vq, "its inflight region is of version %u for %u entries; expected "
+					   "version 1 for %u",
+				       region->version, region->desc_num, vq->size);
+	at = load_positions(region);
+	if (at.used_idx >= vq->size || at.old_used_idx >= vq->size)
 		return virtqueue_break(vq, "its inflight region is damaged: used index %u of %u",
-				       region->used_idx, vq->size);
-	if (region->used_idx != region->old_used_idx ||
-	    region->used_wrap_counter != region->old_used_wrap_counter)
-		finish_batch(vq, region,
-			     shown(vq, region->old_used_idx, region->old_used_wrap_counter & 1));
+				       at.used_idx, vq->size);
+	if (at.used_idx != at.old_used_idx || at.used_wrap_counter != at.old_used_wrap_counter)
+		finish_batch(vq, region, shown(vq, at.old_used_idx, at.old_used_wrap_counter & 1));
 	/* A pop that was not committed. */
 	region->free_head = region->old_free_head;
 	if (region->old_free_head < vq->size)
@@ -175,8 +207,9 @@ int packed_inflight_recover(struct virtqueue *vq,
 			return virtqueue_break(vq, "its inflight region is damaged at entry %u", i);
 	sort_region = region;
 	qsort(vq->again, vq->again_count, sizeof *vq->again, by_counter);
-	vq->next_used = region->used_idx;
-	vq->used_wrap = region->used_wrap_counter & 1;
+	at = load_positions(region);
+	vq->next_used = at.used_idx;
+	vq->used_wrap = at.used_wrap_counter & 1;
 	vq->slots_out = *slots;
 	make_free_list(vq, region, taken);
 	return 1;
@@ -236,6 +269,7 @@ void packed_inflight_taken(struct virtqueue *vq, struct chain *chain)
 void packed_inflight_publish(struct virtqueue *vq)
 {
 	struct inflight *region = vq->setup.inflight;
+	union positions at;
 
 	for (unsigned i = 0; i < vq->pending; i++) {
 		uint16_t head = vq->batch[i].record, last = vq->links[head].last;
@@ -244,11 +278,11 @@ void packed_inflight_publish(struct virtqueue *vq)
 		region->desc[last].next = vq->free_head;
 		vq->free_head = head;
 	}
-	store_in_order();
 	region->free_head = vq->free_head;
-	region->used_idx = vq->next_used;
-	region->used_wrap_counter = vq->used_wrap;
-	store_in_order();
+	at = load_positions(region);
+	at.used_idx = vq->next_used;
+	at.used_wrap_counter = vq->used_wrap;
+	store_positions(region, at);
 }
 
 void packed_inflight_published(struct virtqueue *vq)

@@ -117,12 +117,12 @@ static void unmark_last_batch(struct virtqueue *vq, struct inflight *region, uin
 	region->used_idx = index;
 }
 
-static void recover(struct virtqueue *vq)
+static int recover(struct virtqueue *vq)
 {
 	struct inflight *region = vq->setup.inflight;
 	uint16_t index = load16(&used(vq)->idx);
 
-	if (region->version != INFLIGHT_VERSION || region->desc_num != vq->size) {
+	if (!region->version) {
 		region->features = 0;
 		region->desc_num = vq->size;
 		region->last_batch_head = 0;
@@ -131,8 +131,12 @@ static void recover(struct virtqueue *vq)
 			region->desc[i] = (struct inflight_desc){ 0 };
 		store_in_order();
 		region->version = INFLIGHT_VERSION;
-		return;
+		return 0;
 	}
+	if (region->version != INFLIGHT_VERSION || region->desc_num != vq->size)
+		return virtqueue_break(vq, "its inflight region is of version %u for %u entries; expected "
+					   "version 1 for %u",
+				       region->version, region->desc_num, vq->size);
 	if (region->used_idx != index)
 		unmark_last_batch(vq, region, index);
 	for (uint16_t i = 0; i < vq->size; i++) {
@@ -146,14 +150,15 @@ static void recover(struct virtqueue *vq)
 	qsort(vq->again, vq->again_count, sizeof *vq->again, by_counter);
 	/* Everything before that was popped is either used or marked. */
 	vq->next_avail = (uint16_t)(index + vq->again_count);
+	return 0;
 }
 
 static int split_start(struct virtqueue *vq)
 {
 	vq->next_used = load16(&used(vq)->idx);
 	vq->next_avail = (uint16_t)vq->setup.base;
-	if (vq->setup.inflight)
-		recover(vq);
+	if (vq->setup.inflight && recover(vq))
+		return -EINVAL;
 	vq->seen_avail = vq->next_avail;
 	if (!vq->event_idx)
 		used(vq)->flags = VRING_USED_F_NO_NOTIFY;
@@ -216,7 +221,7 @@ static int split_pop(struct virtqueue *vq, struct chain *chain, struct iovec *ve
 {
 	const struct vring_desc *table = descriptors(vq);
 	unsigned entries = vq->size, visited = 0;
-	uint16_t at;
+	uint16_t at = 0;
 	bool in_table = false;
 	int ret = next_head(vq, &at);
 

@@ -134,18 +134,27 @@ static void start_received(struct loop_message *message)
 
 /* --- service ------------------------------------------------------------------------ */
 
+/* What was read of memory that is gone were zeroes; what was written went nowhere. */
+static bool memory_lost(struct virtqueue *vq)
+{
+	unsigned faults = atomic_load_explicit(&memory_faults, memory_order_relaxed);
+
+	if (faults == vq->faults_seen)
+		return false;
+	vq->faults_seen = faults;
+	if (memory_broken(vq->memory))
+		virtqueue_break(vq, "its memory was truncated by the VMM");
+	else if (vq->setup.inflight && atomic_load(vq->setup.inflight_broken))
+		virtqueue_break(vq, "its inflight buffer was truncated by the VMM");
+	return vq->broken;
+}
+
 static bool poll_ring(struct loop_poller *poller)
 {
 	struct virtqueue *vq = container_of(poller, struct virtqueue, poller);
-	unsigned faults = atomic_load_explicit(&memory_faults, memory_order_relaxed);
 
-	if (faults != vq->faults_seen) {
-		vq->faults_seen = faults;
-		if (memory_broken(vq->memory)) {
-			virtqueue_break(vq, "its memory was truncated by the VMM");
-			return false;
-		}
-	}
+	if (memory_lost(vq))
+		return false;
 	if (vq->armed) {
 		vq->armed = false;
 		vq->ring->disarm(vq);
@@ -156,13 +165,15 @@ static bool poll_ring(struct loop_poller *poller)
 static bool arm_ring(struct loop_poller *poller)
 {
 	struct virtqueue *vq = container_of(poller, struct virtqueue, poller);
+	bool more;
 
 	if (vq->broken)
 		return false;
 	if (vq->setup.kick_fd < 0)
 		return true; /* a driver that cannot notify must be polled */
 	vq->armed = true;
-	return vq->ring->arm(vq);
+	more = vq->ring->arm(vq);
+	return !memory_lost(vq) && more;
 }
 
 static void show(struct virtqueue *vq)
@@ -185,7 +196,7 @@ void virtqueue_push(struct virtqueue *vq, const struct chain *chain, uint32_t wr
 
 void virtqueue_flush(struct virtqueue *vq)
 {
-	if (!vq->broken && vq->pending) {
+	if (!vq->broken && vq->pending && !memory_lost(vq)) {
 		show(vq);
 		if (vq->running)
 			loop_poller_settled(vq->loop, &vq->poller);

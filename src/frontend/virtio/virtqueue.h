@@ -51,6 +51,7 @@ struct virtqueue_setup {
 	void *device;           /**< split: used ring; packed: device event suppression */
 	uint32_t base;          /**< split: next available index; packed: both, with wrap bits */
 	void *inflight;         /**< region of this queue, or NULL */
+	const atomic_bool *inflight_broken; /**< the region was truncated; NULL with it */
 	struct memory *memory;  /**< the virtqueue takes over this hold */
 	int kick_fd, call_fd, err_fd; /**< taken over; -1: none */
 };

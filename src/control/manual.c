@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * manual.c - the program `penstock-manual`, which writes the man pages while building
+ *
+ * What the pages say is in the tables that the program itself works by: commands with
+ * their flags, options of disks, devices, layers and back-ends, paths of the API, metrics.
+ * So a page cannot be out of date. They are in mdoc(7).
+ *
+ * usage: penstock-manual DIRECTORY EXAMPLE PAGE...
+ * A page is named by its file: penstock-serve.1, penstock.yaml.5, penstock-file.7.
+ * EXAMPLE is a configuration, for penstock.yaml(5).
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/commands.h"
+#include "control/config.h"
+#include "control/metrics.h"
+#include "control/routes.h"
+
+static FILE *out;
+
+/* --- mdoc --------------------------------------------------------------------------- */
+
+/* Text without macros: one line of it. */
+static void escaped(const char *text, size_t length)
+{
+	if (length && (*text == '.' || *text == '\''))
+		fputs("\\&", out);
+	for (; length--; text++) {
+		if (*text == '\\')
+			fputs("\\e", out);
+		else if (*text == '-')
+			fputs("\\-", out);
+		else
+			fputc(*text, out);
+	}
+}
+
+/* Paragraphs, an empty line between them; each sentence on a line, as mdoc wants it. */
+static void prose(const char *text)
+{
+	while (*text) {
+		size_t length = strcspn(text, "\n");
+		const char *dot = strstr(text, ". ");
+
+		if (dot && (size_t)(dot - text) < length && isupper(dot[2]))
+			length = (size_t)(dot - text) + 1;
+		escaped(text, length);
+		text += length;
+		fputc('\n', out);
+		if (!strncmp(text, "\n\n", 2))
+			fputs(".Pp\n", out);
+		text += strspn(text, "\n ");
+	}
+}
+
+static void literal(const char *text)
+{
+	fputs(".Bd -literal -offset indent\n", out);
+	while (*text) {
+		size_t length = strcspn(text, "\n");
+
+		escaped(text, length);
+		fputc('\n', out);
+		text += length + (text[length] == '\n');
+	}
+	fputs(".Ed\n", out);
+}
+
+static void header(const char *name, char section, const char *summary)
+{
+	fputs(".\\\" Made by penstock-manual; SPDX-License-Identifier: BSD-3-Clause\n", out);
+	fprintf(out, ".Dd November 23, 2026\n.Dt ");
+	for (const char *c = name; *c; c++)
+		fputc(toupper(*c), out);
+	fprintf(out, " %c\n.Os Penstock\n.Sh NAME\n.Nm %s\n.Nd ", section, name);
+	escaped(summary, strlen(summary));
+	fputc('\n', out);
+}
+
+static void section(const char *title)
+{
+	fprintf(out, ".Sh %s\n", title);
+}
+
+/* What a value may be, what it is by default, and what it is for. */
+static void option_text(const struct option *row, bool flag)
+{
+	char expected[300];
+
+	prose(row->help);
+	if (flag && row->type == OPTION_BOOL)
+		return;
+	options_describe(row, expected, sizeof expected);
+	*expected = (char)toupper(*expected);
+	escaped(expected, strlen(expected));
+	if (row->required)
+		fputs("; required.\n", out);
+	else if (row->fallback)
+		fprintf(out, "; default\n.Li %s .\n", row->fallback);
+	else
+		fputs(".\n", out);
+}
+
+static void option_list(const struct option *table)
+{
+	fputs(".Bl -tag -width Ds\n", out);
+	for (; table && table->name; table++) {
+		fprintf(out, ".It Cm %s\n", table->name);
+		option_text(table, false);
+	}
+	fputs(".El\n", out);
+}
+
+static void flag_items(const struct option *table, bool program)
+{
+	for (; table && table->name; table++) {
+		fprintf(out, ".It Fl Fl %s%s\n", table->name,
+			program || table->type != OPTION_BOOL ? " Ar value" : "");
+		option_text(table, !program);
+	}
+}
+
+/* --- penstock(1) and its commands --------------------------------------------------- */
+
+static void exit_status(void)
+{
+	section("EXIT STATUS");
+	fputs("0 if all is well, 1 if something failed while running,\n"
+	      "2 if the command line or the configuration is wrong.\n",
+	      out);
+}
+
+static void see_also(const char *pages)
+{
+	section("SEE ALSO");
+	fputs(pages, out);
+}
+
+static void write_overview(void)
+{
+	header("penstock", '1', "gives virtual machines their disks");
+	section("SYNOPSIS");
+	fputs(".Nm penstock\n.Ar command\n.Op Ar argument ...\n.Nm penstock\n.Fl Fl help\n"
+	      ".Nm penstock\n.Fl Fl version\n",
+	      out);
+	section("DESCRIPTION");
+	prose("Penstock is the I/O virtualization layer of a host. It serves virtual disks to virtual "
+	      "machines over vhost-user: to QEMU, Cloud Hypervisor, crosvm and others. A disk is a "
+	      "stack of layers over a back-end, which holds the bytes; its size, block size and write "
+	      "cache are its own.\n\n"
+	      "It needs no root, no hugepages and no kernel module. An idle disk costs no CPU. When "
+	      "penstock ends, however it ends, and starts again, the guests go on where they were.\n\n"
+	      "The commands are:");
+	fputs(".Bl -tag -width Ds\n", out);
+	for (const struct command *command = commands; command->name; command++) {
+		fprintf(out, ".It Cm %s\n", command->name);
+		escaped(command->summary, strlen(command->summary));
+		fprintf(out, "; see\n.Xr penstock-%s 1 .\n", command->name);
+	}
+	fputs(".El\n.Pp\nBack-ends and layers are:\n.Bl -tag -width Ds\n", out);
+	for (unsigned i = 0; layer_registry[i]; i++) {
+		fprintf(out, ".It Cm %s\n", layer_registry[i]->name);
+		escaped(layer_registry[i]->summary, strlen(layer_registry[i]->summary));
+		fprintf(out, "; see\n.Xr penstock-%s 7 .\n", layer_registry[i]->name);
+	}
+	fputs(".El\n", out);
+	section("ENVIRONMENT");
+	fputs(".Bl -tag -width Ds\n"
+	      ".It Ev PENSTOCK_API\n"
+	      "Path of the control API's socket, for the commands that ask a running penstock.\n"
+	      ".It Ev NOTIFY_SOCKET\n"
+	      "Where systemd wants to be told that the service is ready.\n"
+	      ".It Ev JOURNAL_STREAM\n"
+	      "If it is set, each line of the log begins with its priority, as the journal\n"
+	      "understands it.\n"
+	      ".El\n",
+	      out);
+	exit_status();
+	section("EXAMPLES");
+	literal("penstock serve disk.img --socket disk.sock create=true size=20G\n"
+		"penstock run /etc/penstock/penstock.yaml\n"
+		"penstock status\n");
+	see_also(".Xr penstock.yaml 5 ,\n.Xr penstock-api 7\n");
+}
+
+static void write_command(const struct command *command)
+{
+	char name[64];
+
+	snprintf(name, sizeof name, "penstock-%s", command->name);
+	header(name, '1', command->summary);
+	section("SYNOPSIS");
+	fprintf(out, ".Nm penstock %s\n", command->name);
+	if (command->flags || command->serves)
+		fputs(".Op Ar flags\n", out);
+	if (*command->arguments) {
+		fputs(".Ar ", out);
+		escaped(command->arguments, strlen(command->arguments));
+		fputc('\n', out);
+	}
+	section("DESCRIPTION");
+	prose(command->description);
+	if (command->flags || command->serves) {
+		fputs(".Pp\nThe flags are:\n.Bl -tag -width Ds\n", out);
+		flag_items(command->flags, false);
+		if (command->serves)
+			flag_items(config_options, true);
+		fputs(".El\n", out);
+	}
+	if (!strcmp(command->name, "serve")) {
+		fputs(".Ss Options of the disk\n", out);
+		option_list(disk_options);
+		fputs(".Ss Options of the device\n", out);
+		option_list(virtio_blk_options);
+		fputs(".Ss Options of the back-end\nSee\n.Xr penstock-file 7 ,\n"
+		      ".Xr penstock-memory 7 ,\n.Xr penstock-null 7 .\n",
+		      out);
+	}
+	exit_status();
+	section("EXAMPLES");
+	literal(command->example);
+	see_also(".Xr penstock 1 ,\n.Xr penstock.yaml 5 ,\n.Xr penstock-api 7\n");
+}
+
+/* --- penstock.yaml(5) --------------------------------------------------------------- */
+
+static void write_configuration(const char *example)
+{
+	header("penstock.yaml", '5', "configuration of penstock");
+	section("DESCRIPTION");
+	prose("The file is YAML: one mapping. Each mistake in it is reported with its line, the "
+	      "option's name and what was expected, by penstock run and penstock check; nothing is "
+	      "served then. Anchors, aliases, tags and several documents in a file have no meaning "
+	      "here, and a name may be only once in a mapping. Relative paths are relative to the "
+	      "working directory of penstock.\n\n"
+	      "Sizes are bytes, or have one of the suffixes K, M, G, T and P, which are powers of "
+	      "1024. Names of disks and VMs have at most 64 letters, digits, '.', '_' and '-'.");
+	fputs(".Ss The program as a whole\nAt the top level:\n", out);
+	option_list(config_options);
+	fputs(".Ss Disks\n", out);
+	prose("Below disks, each name is that of a disk, with these options:");
+	fputs(".Bl -tag -width Ds\n.It Cm stack\n", out);
+	prose("The layers of the disk as a list, from the one that the guest's requests meet first down "
+	      "to the back-end, which is last and required. Each is a name, or a name with its options in "
+	      "a mapping.");
+	fputs(".El\n", out);
+	option_list(disk_options);
+	fputs(".Ss Layers and back-ends\n.Bl -tag -width Ds\n", out);
+	for (unsigned i = 0; layer_registry[i]; i++) {
+		fprintf(out, ".It Cm %s\n", layer_registry[i]->name);
+		escaped(layer_registry[i]->summary, strlen(layer_registry[i]->summary));
+		fprintf(out, "; see\n.Xr penstock-%s 7 .\n", layer_registry[i]->name);
+	}
+	fputs(".El\n.Ss VMs\n", out);
+	prose("Below vms, each name is that of a VM, with a list of its devices. Each device is a mapping: "
+	      "its kind with the name of its disk, as in virtio-blk: data, and these options. A disk "
+	      "can be in one device only, unless it is read-only.");
+	option_list(virtio_blk_options);
+	section("FILES");
+	fputs(".Bl -tag -width Ds\n.It Pa /etc/penstock/penstock.yaml\n"
+	      "What the systemd service serves.\n.El\n",
+	      out);
+	section("EXAMPLES");
+	literal(example);
+	fputs(".Pp\nWithout a file,\n.Nm penstock run\nserves this:\n", out);
+	literal(config_embedded);
+	see_also(".Xr penstock 1 ,\n.Xr penstock-check 1 ,\n.Xr penstock-run 1\n");
+}
+
+/* --- penstock-api(7) ---------------------------------------------------------------- */
+
+static void write_api(void)
+{
+	header("penstock-api", '7', "the control API of penstock");
+	section("DESCRIPTION");
+	prose("HTTP and JSON on a UNIX socket, whose path is given with --api or in the configuration. "
+	      "Whoever may open the socket may do anything with it, so its mode is 0600. Paths begin "
+	      "with the version of the API: within a version answers may gain members, and none goes or "
+	      "changes its meaning. Options have the names and the values of penstock.yaml(5).");
+	fputs(".Bl -tag -width Ds\n", out);
+	for (const struct route *route = routes; route->method; route++) {
+		fprintf(out, ".It Li %s %s\n", route->method, route->path);
+		prose(route->summary);
+	}
+	fputs(".El\n", out);
+	fputs(".Ss Errors\n", out);
+	prose("An answer other than 200 is {\"error\": TEXT}. 400: the request is wrong. 404: there is no "
+	      "such path, disk or VM. 405: the method is not possible there; Allow says which are. 409: "
+	      "not possible as things are. 413: the body is larger than 64 KiB. 507: the host has no "
+	      "room. 500: something else failed.");
+	fputs(".Ss Metrics\n.Bl -tag -width Ds\n", out);
+	for (const struct metric *metric = metrics; metric->name; metric++) {
+		fprintf(out, ".It Li %s\n%s: ", metric->name, metric->type);
+		prose(metric->help);
+	}
+	fputs(".El\n.Pp\n", out);
+	prose("Metrics of queues have the labels vm, disk and queue; those of requests also op, one of "
+	      "read, write, flush, discard and write-zeroes, and appear with the first request of "
+	      "that kind. The buckets of the latency are powers of two of a microsecond.");
+	section("EXAMPLES");
+	literal("curl --unix-socket /run/penstock.sock http://penstock/v1/status\n"
+		"curl --unix-socket /run/penstock.sock http://penstock/v1/disks/db/resize \\\n"
+		"    --data '{\"size\": \"40G\"}'\n");
+	see_also(".Xr penstock 1 ,\n.Xr penstock-status 1 ,\n.Xr penstock.yaml 5\n");
+}
+
+/* --- layers and back-ends ----------------------------------------------------------- */
+
+static void write_layer(const struct layer_ops *ops)
+{
+	char name[64];
+
+	snprintf(name, sizeof name, "penstock-%s", ops->name);
+	header(name, '7', ops->summary);
+	section("DESCRIPTION");
+	fprintf(out, ".Nm %s\nis a %s of\n.Xr penstock 1 .\n", ops->name,
+		ops->backend ? "back-end" : "layer");
+	prose(ops->description);
+	if (ops->options && ops->options->name) {
+		fputs(".Pp\nThe options are:\n", out);
+		option_list(ops->options);
+	} else {
+		fputs(".Pp\nIt has no options.\n", out);
+	}
+	section("EXAMPLES");
+	literal(ops->example);
+	see_also(".Xr penstock 1 ,\n.Xr penstock.yaml 5\n");
+}
+
+/* --- the program -------------------------------------------------------------------- */
+
+/* False if there is no such page. */
+static bool write_page(const char *page, const char *example)
+{
+	char name[64];
+	const char *dot = strrchr(page, '.');
+
+	if (!strcmp(page, "penstock.1"))
+		write_overview();
+	else if (!strcmp(page, "penstock.yaml.5"))
+		write_configuration(example);
+	else if (!strcmp(page, "penstock-api.7"))
+		write_api();
+	else if (!dot || strncmp(page, "penstock-", strlen("penstock-")))
+		return false;
+	else {
+		snprintf(name, sizeof name, "%.*s", (int)(dot - page - (int)strlen("penstock-")),
+			 page + strlen("penstock-"));
+		if (!strcmp(dot, ".1") && command_find(name))
+			write_command(command_find(name));
+		else if (!strcmp(dot, ".7") && layer_find(name))
+			write_layer(layer_find(name));
+		else
+			return false;
+	}
+	return true;
+}
+
+static void fail(const char *what)
+{
+	fprintf(stderr, "penstock-manual: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+int main(int argc, char **argv)
+{
+	char example[8192], path[4096];
+	FILE *in = argc > 2 ? fopen(argv[2], "r") : NULL;
+
+	if (!in)
+		fail(argc > 2 ? argv[2] : "arguments");
+	example[fread(example, 1, sizeof example - 1, in)] = 0;
+	fclose(in);
+	for (int i = 3; i < argc; i++) {
+		snprintf(path, sizeof path, "%s/%s", argv[1], argv[i]);
+		out = fopen(path, "w");
+		if (!out)
+			fail(path);
+		if (!write_page(argv[i], example)) {
+			errno = ENOENT;
+			fail(argv[i]);
+		}
+		if (ferror(out) | fclose(out))
+			fail(path);
+	}
+	return 0;
+}
