@@ -17,6 +17,7 @@
  */
 #include "driver.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <sched.h>
@@ -50,6 +51,7 @@ struct bench {
 struct result {
 	uint64_t requests, errors;
 	double seconds, server_cpu;
+	double waited; /* s that client and server were ready to run and something else ran */
 	uint64_t kicks, sleeps;
 	uint64_t histogram[BUCKETS];
 };
@@ -122,6 +124,30 @@ static double percentile(const struct result *result, double part)
 			return bucket_value(i);
 	}
 	return 0;
+}
+
+/* ns that the threads of a process have waited for a CPU: schedstat's second number. */
+static uint64_t waited_ns(pid_t pid)
+{
+	char path[300];
+	uint64_t total = 0;
+	struct dirent *entry;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	DIR *tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks))) {
+		unsigned long long ran, waited;
+		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/schedstat", (int)pid,
+			 entry->d_name);
+		FILE *file = fopen(path, "r");
+		if (file && fscanf(file, "%llu %llu", &ran, &waited) == 2)
+			total += waited;
+		if (file)
+			fclose(file);
+	}
+	if (tasks)
+		closedir(tasks);
+	return total;
 }
 
 /* Where the next request goes, in sectors. */
@@ -199,17 +225,18 @@ static void wait_turn(const struct bench *bench, struct virtq *queue, struct res
 static void run_for(const struct bench *bench, struct virtq *queue, uint64_t blocks, double seconds,
 		    struct result *result)
 {
-	uint64_t start = now_ns(CLOCK_MONOTONIC), now = start, moved = start;
-	uint64_t end = start + (uint64_t)(seconds * 1e9);
 	clockid_t server_clock = CLOCK_MONOTONIC;
-	uint64_t server_start = 0;
+	uint64_t server_start = 0, waited = waited_ns(getpid());
 
 	memset(result, 0, sizeof(*result));
 	if (bench->server) {
 		if (clock_getcpuclockid(bench->server, &server_clock))
 			die("the server's CPU clock", "no such process");
+		waited += waited_ns(bench->server);
 		server_start = now_ns(server_clock);
 	}
+	uint64_t start = now_ns(CLOCK_MONOTONIC), now = start, moved = start;
+	uint64_t end = start + (uint64_t)(seconds * 1e9);
 	uint64_t kicks = queue->kicks;
 	while (now < end) {
 		/* The clock is looked at once in so many turns; it costs as much as a request. */
@@ -230,6 +257,8 @@ static void run_for(const struct bench *bench, struct virtq *queue, uint64_t blo
 	result->kicks = queue->kicks - kicks;
 	if (bench->server)
 		result->server_cpu = (double)(now_ns(server_clock) - server_start) / 1e9;
+	uint64_t waited_now = waited_ns(getpid()) + (bench->server ? waited_ns(bench->server) : 0);
+	result->waited = waited_now > waited ? (double)(waited_now - waited) / 1e9 : 0;
 }
 
 static void fill(uint8_t *bytes, size_t count)
@@ -248,7 +277,7 @@ static void print_result(const struct result *result, double ns)
 
 	printf("{\"requests\": %llu, \"errors\": %llu, \"seconds\": %.6f, \"iops\": %.1f, "
 	       "\"p50_us\": %.3f, \"p99_us\": %.3f, \"server_cpu\": %.6f, "
-	       "\"cpu_per_million\": %.4f, \"kicks\": %llu, \"sleeps\": %llu}\n",
+	       "\"cpu_per_million\": %.4f, \"waited\": %.6f, \"kicks\": %llu, \"sleeps\": %llu}\n",
 	       (unsigned long long)result->requests, (unsigned long long)result->errors,
 	       result->seconds, (double)result->requests / result->seconds,
 	       percentile(result, 0.5) * ns / 1e3, percentile(result, 0.99) * ns / 1e3,
