@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A real Linux guest in a stock QEMU, with disks that a vhost-user server provides.
 
-    with Guest([Disk(socket)]) as guest:
+    with Guest(attach([Disk(socket)])) as guest:
         print(guest.run("cat /sys/block/vda/size"))
 
 The guest's first serial port is its console (kept in a log file), the second
@@ -82,27 +82,35 @@ def kvm_runs_a_guest():
     return b"@probe ok" in said
 
 
-class Guest:
-    """A running guest. Leaving the `with` block kills it; power_off() ends it in good order."""
+def attach(disks, memory=256):
+    """QEMU's arguments for `memory` MiB that are shared, and `disks` (of class Disk)."""
+    arguments = ["-m", str(memory), "-machine", "memory-backend=memory",
+                 "-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on"]
+    for number, disk in enumerate(disks):
+        properties = f",{disk.properties}" if disk.properties else ""
+        arguments += ["-chardev", f"socket,id=disk{number},path={disk.socket},reconnect=1",
+                      "-device", f"vhost-user-blk-pci,chardev=disk{number}{properties}"]
+    return arguments
 
-    def __init__(self, disks, *, programs=(), modules=(), memory=256, cpus=1, log=None):
+
+class Guest:
+    """A running guest. Leaving the `with` block kills it; power_off() ends it in good order.
+
+    `arguments` are QEMU's for the guest's disks and the memory it shares with their server, as
+    `penstock qemu-args` prints them; attach() makes some of sockets."""
+
+    def __init__(self, arguments, *, programs=(), modules=(), cpus=1, log=None):
         self.directory = tempfile.mkdtemp(prefix="penstock-guest-")
         self.console = Path(log or os.path.join(self.directory, "console"))
         self.errors = Path(self.directory, "qemu-stderr")
         self.number = 0
         self.unread = b""
-        accel = accelerator()
-        command = [qemu_binary(), "-M", f"q35,accel={accel},memory-backend=memory", "-cpu", "max",
-                   "-smp", str(cpus), "-m", str(memory), "-nodefaults", "-display", "none", "-no-reboot",
-                   "-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on",
+        command = [qemu_binary(), "-M", f"q35,accel={accelerator()}", "-cpu", "max", "-smp", str(cpus),
+                   "-nodefaults", "-display", "none", "-no-reboot",
                    "-kernel", guest_image.vmlinuz(),
                    "-initrd", guest_image.initramfs(programs, modules),
                    "-append", "console=ttyS0 panic=-1 rdinit=/init nowatchdog mitigations=off",
-                   "-serial", f"file:{self.console}", "-serial", "stdio"]
-        for number, disk in enumerate(disks):
-            properties = f",{disk.properties}" if disk.properties else ""
-            command += ["-chardev", f"socket,id=disk{number},path={disk.socket},reconnect=1",
-                        "-device", f"vhost-user-blk-pci,chardev=disk{number}{properties}"]
+                   "-serial", f"file:{self.console}", "-serial", "stdio", *arguments]
         with open(self.errors, "wb") as errors:
             self.qemu = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          stderr=errors)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from daemon import Daemon  # noqa: E402
-from guest import Disk, Guest  # noqa: E402
+from guest import Disk, Guest, attach  # noqa: E402
 
 PENSTOCK = Path(os.environ.get("PENSTOCK", ROOT / "build" / "penstock")).absolute()
 # A sanitizer's build is several times slower: tests that can do less, do less.
@@ -54,10 +54,10 @@ class Lab:
         self._closing.enter_context(daemon)
         return daemon
 
-    def guest(self, disks, **kwargs):
+    def guest(self, disks, memory=256, **kwargs):
         """A booted guest. `disks` are sockets, or guest.Disk where QEMU's properties matter."""
         disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks]
-        return self._closing.enter_context(Guest(disks, **kwargs))
+        return self._closing.enter_context(Guest(attach(disks, memory), **kwargs))
 
     def penstock(self, *arguments, timeout=30, **kwargs):
         """Run penstock to its end; the subprocess.CompletedProcess, with text output."""

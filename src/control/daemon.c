@@ -287,10 +287,11 @@ static void raise_file_limit(void)
 
 int daemon_run(const struct config *config)
 {
-	/* Its thread is the process's first, and bears its name. */
-	struct loop_config control = { .name = "penstock",
-				       .engine = (enum loop_engine)config->engine,
-				       .cpu = -1 };
+	/*
+	 * Its thread is the process's first, and bears its name. It needs readiness only, and has it
+	 * from epoll: io_uring would hold the sockets for some time after we are killed.
+	 */
+	struct loop_config control = { .name = "penstock", .engine = LOOP_THREADS, .cpu = -1 };
 	struct daemon d = { .config = config, .start.run = start };
 	struct error err = { 0 };
 

@@ -45,25 +45,14 @@ const struct option disk_options[] = {
 };
 
 /* A layer on top that makes the stack as large as the disk. */
-static struct stack *open_with_extent(struct disk *disk, const struct layer_config *layers,
-				      unsigned count, unsigned *line, struct error *err)
+static int push_extent(struct disk *disk, struct error *err)
 {
 	char size[32];
 	struct layer_setting setting = { (char *)"size", size, 0 };
-	struct layer_config *all = calloc(count + 1, sizeof *all);
-	struct stack *stack;
+	struct layer_config config = { layer_find("extent"), 1, &setting };
 
-	if (!all) {
-		error_set(err, ENOMEM, "out of memory");
-		return NULL;
-	}
 	format_size(disk->config.size, size, sizeof size);
-	all[0] = (struct layer_config){ layer_find("extent"), 1, &setting };
-	memcpy(all + 1, layers, count * sizeof *all);
-	stack = stack_open(disk->name, disk->config.read_only, disk->block_size, all, count + 1,
-			   line, err);
-	free(all);
-	return stack;
+	return stack_push(disk->stack, &config, NULL, err);
 }
 
 static int settle_limits(struct disk *disk, struct error *err)
@@ -107,11 +96,9 @@ struct disk *disk_open(const char *name, const struct disk_config *config,
 	list_init(&disk->listeners);
 	disk->stack = stack_open(disk->name, config->read_only, disk->block_size, layers, count,
 				 line_of_error, err);
-	if (disk->stack && config->size > disk->stack->limits.size) {
-		stack_close(disk->stack);
-		disk->stack = open_with_extent(disk, layers, count, line_of_error, err);
-	}
-	if (!disk->stack || settle_limits(disk, err)) {
+	if (!disk->stack ||
+	    (config->size > disk->stack->limits.size && push_extent(disk, err)) ||
+	    settle_limits(disk, err)) {
 		disk_close(disk);
 		return NULL;
 	}

@@ -73,6 +73,41 @@ static void close_layer(struct layer *layer)
 	free(layer);
 }
 
+int stack_push(struct stack *stack, const struct layer_config *config, unsigned *line_of_error,
+	       struct error *err)
+{
+	const struct layer_ops *ops = config->ops;
+	struct layer *below = stack->count ? stack->layers[0] : NULL, *layer;
+	struct layer **layers;
+
+	if (ops->backend != (below == NULL))
+		return error_set(err, EINVAL,
+				 ops->backend ? "%s is a back-end: nothing can be below it" :
+						"%s is a layer: a back-end must be below it",
+				 ops->name);
+	layers = realloc(stack->layers, (stack->count + 1) * sizeof *layers);
+	if (!layers)
+		return error_set(err, ENOMEM, "out of memory");
+	stack->layers = layers;
+	layer = open_layer(below, stack->disk, stack->read_only, stack->block_size, config,
+			   line_of_error, err);
+	if (!layer)
+		return -err->code;
+	memmove(layers + 1, layers, stack->count * sizeof *layers);
+	layers[0] = layer;
+	stack->count++;
+	layer->queue_offset = stack->queue_state;
+	stack->queue_state += (ops->queue_state + 63) / 64 * 64;
+	stack->single_loop |= ops->single_loop;
+	/* Each part of this layer may be split again by the layers below it. */
+	if (ops->fan_out)
+		stack->parts = ops->fan_out * (1 + stack->parts);
+	/* A frame a layer, and one for an io that is a part. */
+	stack->frames = stack->count + 1;
+	stack_limits(stack);
+	return 0;
+}
+
 struct stack *stack_open(const char *disk, bool read_only, uint32_t block_size,
 			 const struct layer_config *config, unsigned count, unsigned *line_of_error,
 			 struct error *err)
@@ -81,39 +116,19 @@ struct stack *stack_open(const char *disk, bool read_only, uint32_t block_size,
 
 	if (line_of_error)
 		*line_of_error = 0;
-	if (!stack || !(stack->layers = calloc(count, sizeof *stack->layers))) {
+	if (!stack) {
 		error_set(err, ENOMEM, "out of memory");
-		free(stack);
 		return NULL;
 	}
-	stack->count = count;
-	for (unsigned i = count; i-- > 0;) {
-		const struct layer_ops *ops = config[i].ops;
-		struct layer *below = i + 1 < count ? stack->layers[i + 1] : NULL;
-
-		if (ops->backend != (below == NULL)) {
-			error_set(err, EINVAL,
-				  ops->backend ? "%s is a back-end: nothing can be below it" :
-						 "%s is a layer: a back-end must be below it",
-				  ops->name);
+	stack->disk = disk;
+	stack->read_only = read_only;
+	stack->block_size = block_size;
+	while (count-- > 0) {
+		if (stack_push(stack, &config[count], line_of_error, err)) {
 			stack_close(stack);
 			return NULL;
 		}
-		stack->layers[i] = open_layer(below, disk, read_only, block_size, &config[i],
-					      line_of_error, err);
-		if (!stack->layers[i]) {
-			stack_close(stack);
-			return NULL;
-		}
-		stack->layers[i]->queue_offset = stack->queue_state;
-		stack->queue_state += (ops->queue_state + 63) / 64 * 64;
-		stack->single_loop |= ops->single_loop;
-		/* Each part of this layer may be split again by the layers below it. */
-		stack->parts = ops->fan_out * (1 + stack->parts) + (ops->fan_out ? 0 : stack->parts);
 	}
-	/* A frame a layer, one for the front-end, one for an io that is a part. */
-	stack->frames = count + 1;
-	stack_limits(stack);
 	return stack;
 }
 
@@ -122,8 +137,7 @@ void stack_close(struct stack *stack)
 	if (!stack)
 		return;
 	for (unsigned i = 0; i < stack->count; i++)
-		if (stack->layers[i])
-			close_layer(stack->layers[i]);
+		close_layer(stack->layers[i]);
 	free(stack->layers);
 	free(stack);
 }

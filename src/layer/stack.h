@@ -19,6 +19,9 @@ struct layer_config {
 
 /** Layers in the order of a request's way down. */
 struct stack {
+	const char *disk;      /**< its name; the caller's */
+	bool read_only;
+	uint32_t block_size;   /**< bytes */
 	struct layer **layers; /**< layers[count-1] is the back-end */
 	unsigned count;
 	struct limits limits;  /**< of the whole */
@@ -35,6 +38,10 @@ struct stack {
 struct stack *stack_open(const char *disk, bool read_only, uint32_t block_size,
 			 const struct layer_config *config, unsigned count, unsigned *line_of_error,
 			 struct error *err);
+
+/** Opens one more layer on top, before any queue is open. 0 or -errno, as stack_open(). */
+int stack_push(struct stack *stack, const struct layer_config *config, unsigned *line_of_error,
+	       struct error *err);
 
 void stack_close(struct stack *stack);
 

@@ -107,17 +107,23 @@ static void *worker(void *data)
 
 static void threads_submit(struct engine *engine, struct loop_op *op)
 {
+	bool alone;
+
 	pthread_mutex_lock(&engine->lock);
-	op->next = NULL;
-	*engine->waiting_last = op;
-	engine->waiting_last = &op->next;
-	engine->waiting_count++;
-	if (engine->waiting_count > engine->idle && engine->workers < WORKERS &&
+	if (engine->waiting_count >= engine->idle && engine->workers < WORKERS &&
 	    !pthread_create(&engine->thread[engine->workers], NULL, worker, engine))
 		engine->workers++;
-	else
+	alone = !engine->workers;
+	if (!alone) {
+		op->next = NULL;
+		*engine->waiting_last = op;
+		engine->waiting_last = &op->next;
+		engine->waiting_count++;
 		pthread_cond_signal(&engine->work);
+	}
 	pthread_mutex_unlock(&engine->lock);
+	if (alone) /* not one thread to be had: slowly, but it goes on */
+		completed(engine, op, perform(op));
 }
 
 static void threads_watch(struct engine *engine, struct loop_watch *watch)
@@ -152,15 +158,13 @@ static struct engine *threads_open(struct loop *loop, struct error *err)
 	engine->epoll = epoll_create1(EPOLL_CLOEXEC);
 	engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (engine->epoll < 0 || engine->wake_fd < 0 ||
-	    epoll_ctl(engine->epoll, EPOLL_CTL_ADD, engine->wake_fd, &event) ||
-	    pthread_create(&engine->thread[0], NULL, worker, engine)) {
+	    epoll_ctl(engine->epoll, EPOLL_CTL_ADD, engine->wake_fd, &event)) {
 		error_set(err, errno, "cannot set up a thread pool: %s", strerror(errno));
 		close(engine->epoll);
 		close(engine->wake_fd);
 		free(engine);
 		return NULL;
 	}
-	engine->workers = 1;
 	return engine;
 }
 

@@ -23,14 +23,14 @@ static int address_of(const char *path, struct sockaddr_un *address, struct erro
 	return 0;
 }
 
-int unix_socket_connect(const char *path, struct error *err)
+static int connect_to(const char *path, int flags, struct error *err)
 {
 	struct sockaddr_un address;
 	int ret = address_of(path, &address, err), fd;
 
 	if (ret)
 		return ret;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 	if (fd < 0)
 		return error_set(err, errno, "socket %s: %s", path, strerror(errno));
 	if (connect(fd, (struct sockaddr *)&address, sizeof address)) {
@@ -39,6 +39,11 @@ int unix_socket_connect(const char *path, struct error *err)
 		return ret;
 	}
 	return fd;
+}
+
+int unix_socket_connect(const char *path, struct error *err)
+{
+	return connect_to(path, 0, err);
 }
 
 /* Makes room for a socket at @path, unless something that is alive, or no socket, is there. */
@@ -55,14 +60,15 @@ static int make_room(const char *path, struct error *err)
 			return 0;
 		if (!S_ISSOCK(st.st_mode))
 			return error_set(err, EEXIST, "socket %s: a file of that name exists", path);
-		fd = unix_socket_connect(path, err);
+		fd = connect_to(path, SOCK_NONBLOCK, err);
 		if (fd == -ECONNREFUSED) {
 			unlink(path);
 			return 0;
 		}
-		if (fd < 0)
+		if (fd < 0 && fd != -EAGAIN) /* EAGAIN: its backlog is full */
 			return fd;
-		close(fd);
+		if (fd >= 0)
+			close(fd);
 		if (pause_ms > 800)
 			return error_set(err, EADDRINUSE,
 					 "socket %s is in use: another process listens on it", path);

@@ -281,7 +281,7 @@ static void print_result(const struct result *result, double ns)
 	       (unsigned long long)result->requests, (unsigned long long)result->errors,
 	       result->seconds, (double)result->requests / result->seconds,
 	       percentile(result, 0.5) * ns / 1e3, percentile(result, 0.99) * ns / 1e3,
-	       result->server_cpu, million > 0 ? result->server_cpu / million : 0,
+	       result->server_cpu, million > 0 ? result->server_cpu / million : 0, result->waited,
 	       (unsigned long long)result->kicks, (unsigned long long)result->sleeps);
 }
 
