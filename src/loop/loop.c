@@ -14,8 +14,11 @@
  *     the window grows to cover that.
  *
  * Requests that wait for a device give the guest nothing to react to, so a loop does not
- * spin while it waits for storage: after taking requests it polls only for GRACE, in
- * case the guest is in the middle of submitting more.
+ * spin while it waits for storage: after taking requests it polls only for GRACE, and only
+ * if the guest has several in flight and so may be in the middle of submitting more.
+ *
+ * A turn that found work looks once more before it goes to the kernel: what came meanwhile is
+ * submitted together, and if nothing came the loop submits and sleeps in one system call.
  *
  * Sleep. Before it sleeps a loop arms each poller (the ring is told to notify, then
  * looked at once more), announces that it sleeps, and looks at its messages once more.
@@ -36,6 +39,7 @@
 #include "util/log.h"
 
 #define GRACE      1000 /* ns to wait for more requests of one submission */
+#define PASSES     2    /* before the kernel is given what was prepared */
 #define WINDOW_MIN 2000 /* ns; a shorter window is none */
 
 struct loop {
@@ -401,15 +405,15 @@ void loop_poller_wake(struct loop *loop, struct loop_poller *poller)
 	}
 }
 
-void loop_poller_settled(struct loop *loop, struct loop_poller *poller)
+bool loop_poller_settled(struct loop *loop, struct loop_poller *poller)
 {
 	poller->settled = loop->now;
 	if (!poller->active && poller->window) {
-		/* Something will come soon: look out for it, rather than be woken. */
 		poller->active = true;
 		poller->last_work = loop->now;
 		list_add(&loop->pollers, &poller->link);
 	}
+	return poller->active;
 }
 
 void loop_poller_stop(struct loop *loop, struct loop_poller *poller)
@@ -441,7 +445,8 @@ static bool run_pollers(struct loop *loop)
 			poller->window /= 2;
 			if (poller->window < WINDOW_MIN)
 				poller->window = 0;
-		} else if (loop->now - poller->last_work < GRACE && loop->config.poll_limit) {
+		} else if (poller->deep && loop->now - poller->last_work < GRACE &&
+			   loop->config.poll_limit) {
 			continue;
 		}
 		loop_poller_stop(loop, poller);
@@ -471,13 +476,15 @@ static bool fall_asleep(struct loop *loop)
 
 static void turn(struct loop *loop)
 {
-	bool any;
+	bool any = true;
 
-	loop->now = clock_now();
-	any = run_messages(loop);
-	any |= run_timers(loop);
-	any |= run_pollers(loop);
-	any |= run_tasks(loop);
+	for (unsigned pass = 0; any && pass < PASSES; pass++) {
+		loop->now = clock_now();
+		any = run_messages(loop);
+		any |= run_timers(loop);
+		any |= run_pollers(loop);
+		any |= run_tasks(loop);
+	}
 	if (!loop->running)
 		return;
 	if (any || !fall_asleep(loop)) {

@@ -114,6 +114,7 @@ struct loop_poller {
 	bool (*arm)(struct loop_poller *poller);
 	struct list link;   /**< the loop's */
 	bool active;        /**< the loop's: it is being polled */
+	bool deep;          /**< the poller's: more is likely to follow what poll found, at once */
 	uint64_t settled;   /**< ns; when the other side was last given something */
 	uint64_t last_work; /**< ns; when poll last found something */
 	uint64_t window;    /**< ns; how long to poll for a reaction */
@@ -126,8 +127,11 @@ void loop_poller_init(struct loop_poller *poller, bool (*poll)(struct loop_polle
 /** Polls it from now on (a notification came, or it is new). No effect if active. */
 void loop_poller_wake(struct loop *loop, struct loop_poller *poller);
 
-/** The other side was given something that it may react to. */
-void loop_poller_settled(struct loop *loop, struct loop_poller *poller);
+/**
+ * The other side is given something that it may react to. True if it is polled for that, and need
+ * not notify.
+ */
+bool loop_poller_settled(struct loop *loop, struct loop_poller *poller);
 
 /** Not polled any more until loop_poller_wake(). */
 void loop_poller_stop(struct loop *loop, struct loop_poller *poller);

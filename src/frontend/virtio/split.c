@@ -5,8 +5,8 @@
  * The driver's index is read once and remembered; the descriptors that it announces are
  * prefetched together, since each may be a cache line that the guest's core owns.
  *
- * While we poll, avail_event is left behind (or NO_NOTIFY is set), so that the driver
- * does not notify. arm() moves it to the next index, and looks once more behind a full
+ * While we poll, avail_event is an index that has passed (or NO_NOTIFY is set), so that the
+ * driver does not notify. arm() moves it to the next index, and looks once more behind a full
  * fence, as 2.7.10 demands.
  *
  * Inflight region (vhost-user, "Inflight I/O tracking", split): pop marks the head, with a
@@ -315,7 +315,9 @@ static bool split_arm(struct virtqueue *vq)
 
 static void split_disarm(struct virtqueue *vq)
 {
-	if (!vq->event_idx)
+	if (vq->event_idx)
+		store16(avail_event(vq), (uint16_t)(vq->next_avail - 1));
+	else
 		store16(&used(vq)->flags, VRING_USED_F_NO_NOTIFY);
 }
 

@@ -149,17 +149,25 @@ static bool memory_lost(struct virtqueue *vq)
 	return vq->broken;
 }
 
+static void disarm(struct virtqueue *vq)
+{
+	if (!vq->armed)
+		return;
+	vq->armed = false;
+	vq->ring->disarm(vq);
+}
+
 static bool poll_ring(struct loop_poller *poller)
 {
 	struct virtqueue *vq = container_of(poller, struct virtqueue, poller);
 
 	if (memory_lost(vq))
 		return false;
-	if (vq->armed) {
-		vq->armed = false;
-		vq->ring->disarm(vq);
-	}
-	return vq->dev->ops->queue_poll(vq);
+	disarm(vq);
+	if (!vq->dev->ops->queue_poll(vq))
+		return false;
+	vq->poller.deep = !vq->broken && vq->outstanding(vq) > 1;
+	return true;
 }
 
 static bool arm_ring(struct loop_poller *poller)
@@ -197,9 +205,10 @@ void virtqueue_push(struct virtqueue *vq, const struct chain *chain, uint32_t wr
 void virtqueue_flush(struct virtqueue *vq)
 {
 	if (!vq->broken && vq->pending && !memory_lost(vq)) {
+		/* Before the driver sees the batch: it may react within nanoseconds. */
+		if (vq->running && loop_poller_settled(vq->loop, &vq->poller))
+			disarm(vq);
 		show(vq);
-		if (vq->running)
-			loop_poller_settled(vq->loop, &vq->poller);
 	}
 	if (vq->stopping && !vq->outstanding(vq)) {
 		vq->stopping = false;
