@@ -28,7 +28,7 @@
 
 #define BODY        65536 /* bytes, the most of a request */
 #define CONNECTIONS 64    /* at a time; more wait */
-#define IDLE        30    /* seconds until a connection without traffic is closed */
+#define IDLE        10    /* seconds until a connection without traffic is closed */
 #define ROUNDS      16    /* of MHD_run() in one turn of the loop */
 
 struct api {
@@ -155,16 +155,24 @@ static void completed(void *data, struct MHD_Connection *connection, void **stat
 
 /* --- on the control loop ------------------------------------------------------------ */
 
+static unsigned connections(struct api *api)
+{
+	return MHD_get_daemon_info(api->http, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
+}
+
 static void run(struct api *api)
 {
 	struct pollfd readable = { .fd = api->epoll_fd, .events = POLLIN };
 	struct loop *loop = api->daemon->control;
 	MHD_UNSIGNED_LONG_LONG milliseconds;
-	unsigned rounds = 0;
+	unsigned rounds = 0, before, now = connections(api);
 
-	do
+	/* Where connections have gone it may accept again, but begins to in its next run only. */
+	do {
+		before = now;
 		MHD_run(api->http);
-	while (++rounds < ROUNDS && poll(&readable, 1, 0) > 0);
+		now = connections(api);
+	} while (++rounds < ROUNDS && (now < before || poll(&readable, 1, 0) > 0));
 
 	if (rounds == ROUNDS)
 		loop_timer_set(loop, &api->timer, loop_now(loop));

@@ -123,7 +123,7 @@ void io_queue_run(struct io_queue *queue)
 {
 	run_finished(queue);
 	if (queue->settled)
-		queue->settled(queue); /* may end the queue */
+		queue->settled(queue);
 }
 
 /* --- fan-out ------------------------------------------------------------------------ */
@@ -214,7 +214,7 @@ static void run_task(struct loop_task *task)
 	run_finished(queue);
 	task->queued = false;
 	if (queue->settled)
-		queue->settled(queue); /* may end the queue */
+		queue->settled(queue);
 }
 
 int io_queue_init(struct io_queue *queue, struct loop *loop, unsigned roots, unsigned parts,

@@ -37,7 +37,7 @@
 #define GAP        16u               /* bytes that nobody may touch before each iovec, at least */
 #define DEPTH      32u
 #define REQUESTS   1500u             /* for each stack */
-#define STACKS     12u               /* for each engine */
+#define STACKS     30u               /* for each engine */
 #define CANDIDATES 12u               /* contents that a block may have */
 #define PATIENCE   (20ull * 1000000000) /* ns for a stack */
 
@@ -369,22 +369,24 @@ static void check_read(const struct request *r, int status)
 
 /* --- requests ----------------------------------------------------------------------- */
 
-/* Memory of @length bytes in iovecs of odd sizes, gaps between them, the first bytes skipped. */
+/*
+ * Memory of @length bytes in iovecs with gaps between them, the first bytes skipped: of odd sizes
+ * at odd places, or tidy as drivers have them, fit for O_DIRECT.
+ */
 static struct io_data make_data(struct request *r, struct iovec *vec, uint64_t length)
 {
+	uint64_t unit = chance(2) ? BLOCK : 1, skip = chance(3) ? 0 : chance(100) * unit;
+	uint64_t left = length, at = 0;
 	unsigned count = 1 + (unsigned)chance(VECTORS), n = 0;
-	uint64_t skip = chance(3) ? 0 : chance(100), left = length, at = 0;
 
-	r->room = length + skip + (VECTORS + 1) * (GAP + 64);
-	r->memory = malloc(r->room);
+	r->room = (length + skip + (VECTORS + 2) * 4 * BLOCK) / BLOCK * BLOCK;
+	r->memory = aligned_alloc(BLOCK, r->room);
 	memset(r->memory, 0xa5, r->room);
 	while (left) {
-		uint64_t bytes = n + 1 == count || left == 1 ? left : 1 + chance(left);
+		uint64_t bytes = n + 1 == count ? left : (1 + chance(left / unit)) * unit;
 
-		/* Mostly aligned as a driver does it, so that O_DIRECT is met too. */
-		if (bytes < left && bytes > BLOCK && chance(2))
-			bytes -= bytes % BLOCK;
 		at += GAP + chance(64);
+		at = (at + unit - 1) / unit * unit;
 		vec[n] = (struct iovec){ r->memory + at, bytes + (n ? 0 : skip) };
 		at += vec[n++].iov_len;
 		left -= bytes;

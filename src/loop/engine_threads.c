@@ -39,7 +39,7 @@ struct engine {
 	pthread_t thread[WORKERS];
 
 	atomic_bool asleep;
-	_Atomic(struct loop_op *) complete; /* latest first; results in op->flags */
+	_Atomic(struct loop_op *) complete; /* latest first */
 };
 
 static int perform(const struct loop_op *op)
@@ -68,7 +68,7 @@ static void completed(struct engine *engine, struct loop_op *op, int result)
 	struct loop_op *first = atomic_load_explicit(&engine->complete, memory_order_relaxed);
 	uint64_t one = 1;
 
-	op->flags = result; /* its flags are used up */
+	op->result = result;
 	do
 		op->next = first;
 	while (!atomic_compare_exchange_weak(&engine->complete, &first, op));
@@ -198,7 +198,7 @@ static unsigned report_complete(struct engine *engine)
 	}
 	while ((op = in_order)) {
 		in_order = op->next;
-		op->done(op, op->flags);
+		op->done(op, op->result);
 		n++;
 	}
 	return n;

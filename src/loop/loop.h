@@ -77,6 +77,7 @@ struct loop_op {
 	/** Called by the loop with the result of the system call, or -errno. */
 	void (*done)(struct loop_op *op, int result);
 	struct loop_op *next; /**< the engine's, while the operation is under way */
+	int result;           /**< the engine's, likewise */
 	enum loop_op_kind kind;
 	int fd;
 	uint64_t offset;         /**< in the file, bytes */

@@ -162,7 +162,7 @@ static void settled(struct io_queue *ios)
 	struct blk_queue *q = ios->owner;
 
 	atomic_store_explicit(&q->stats->in_flight, ios->out, memory_order_relaxed);
-	virtqueue_flush(q->vq); /* may end the queue */
+	virtqueue_flush(q->vq);
 }
 
 static unsigned blk_outstanding(struct virtqueue *vq)

@@ -191,7 +191,7 @@ static int packed_pop(struct virtqueue *vq, struct chain *chain, struct iovec *v
 
 	if (vq->again_next < vq->again_count)
 		return pop_again(vq, chain, vec, room);
-	if (!is_available(vq))
+	if (vq->stopping || !is_available(vq))
 		return 0;
 	__builtin_prefetch(&ring(vq)[(at + 8u) % vq->size]);
 	*chain = (struct chain){ 0 };

@@ -190,6 +190,8 @@ static int next_head(struct virtqueue *vq, uint16_t *head)
 		*head = vq->again[vq->again_next++];
 		return 1;
 	}
+	if (vq->stopping)
+		return 0;
 	if (vq->next_avail == vq->seen_avail) {
 		uint16_t count;
 

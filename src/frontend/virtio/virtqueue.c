@@ -18,6 +18,7 @@
 
 static bool poll_ring(struct loop_poller *poller);
 static bool arm_ring(struct loop_poller *poller);
+static void end(struct loop_task *task);
 static void start_received(struct loop_message *message);
 static void stop_received(struct loop_message *message);
 static void stopped_received(struct loop_message *message);
@@ -79,6 +80,7 @@ struct virtqueue *virtqueue_create(struct virtio_device *dev, unsigned index,
 	vq->stop_message.run = stop_received;
 	vq->stopped_message.run = stopped_received;
 	vq->broke_message.run = broke_received;
+	vq->end_task.run = end;
 	loop_poller_init(&vq->poller, poll_ring, arm_ring);
 	return vq;
 }
@@ -164,8 +166,11 @@ static bool poll_ring(struct loop_poller *poller)
 	if (memory_lost(vq))
 		return false;
 	disarm(vq);
-	if (!vq->dev->ops->queue_poll(vq))
+	if (!vq->dev->ops->queue_poll(vq)) {
+		if (vq->stopping)
+			loop_task_queue(vq->loop, &vq->end_task);
 		return false;
+	}
 	vq->poller.deep = !vq->broken && vq->outstanding(vq) > 1;
 	return true;
 }
@@ -175,7 +180,7 @@ static bool arm_ring(struct loop_poller *poller)
 	struct virtqueue *vq = container_of(poller, struct virtqueue, poller);
 	bool more;
 
-	if (vq->broken)
+	if (vq->broken || vq->stopping)
 		return false;
 	if (vq->setup.kick_fd < 0)
 		return true; /* a driver that cannot notify must be polled */
@@ -210,12 +215,8 @@ void virtqueue_flush(struct virtqueue *vq)
 			disarm(vq);
 		show(vq);
 	}
-	if (vq->stopping && !vq->outstanding(vq)) {
-		vq->stopping = false;
-		vq->final_base = vq->ring->base(vq);
-		vq->dev->ops->queue_stop(vq);
-		loop_send(vq->control, &vq->stopped_message);
-	}
+	if (vq->stopping)
+		loop_task_queue(vq->loop, &vq->end_task);
 }
 
 int virtqueue_break(struct virtqueue *vq, const char *format, ...)
@@ -302,7 +303,24 @@ static void stop_received(struct loop_message *message)
 	}
 	vq->running = false;
 	vq->stopping = true;
-	virtqueue_flush(vq);
+	/* What a predecessor left must be taken and given back first: the VMM counts it as taken. */
+	if (vq->again_next < vq->again_count && !vq->broken)
+		loop_poller_wake(vq->loop, &vq->poller);
+	else
+		loop_task_queue(vq->loop, &vq->end_task);
+}
+
+/* Ends service if everything that was popped has been pushed. From there on @vq is the control side's. */
+static void end(struct loop_task *task)
+{
+	struct virtqueue *vq = container_of(task, struct virtqueue, end_task);
+
+	if (vq->outstanding(vq) || (vq->again_next < vq->again_count && !vq->broken))
+		return;
+	loop_poller_stop(vq->loop, &vq->poller);
+	vq->final_base = vq->ring->base(vq);
+	vq->dev->ops->queue_stop(vq);
+	loop_send(vq->control, &vq->stopped_message);
 }
 
 static void stopped_received(struct loop_message *message)

@@ -105,7 +105,8 @@ struct virtqueue {
 	uint64_t counter;       /**< order of popping, for the inflight region */
 	unsigned faults_seen;   /**< see memory_faults */
 
-	bool stopping;
+	bool stopping;          /**< takes nothing new; ends when all is given back */
+	struct loop_task end_task; /**< ends it, if so */
 	unsigned (*outstanding)(struct virtqueue *vq); /**< popped and not pushed; the type's */
 	struct loop_watch *kick;
 	struct loop_message start_message, stop_message, stopped_message, broke_message;
