@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * file.c - a raw image file or a block device
+ * file.c - a raw image file or a block device: opening it, its lock, its limits; file_io.c serves
  *
- * Two descriptors. With direct I/O (the default where the alignment allows it) requests go
- * past the page cache through a second descriptor; those whose memory is not aligned as
- * the device wants it (firmware, mostly) go through the first one and the page cache, which
- * the kernel keeps coherent with direct I/O.
- *
- * A request becomes one operation in the kernel, as a rule. It takes more when the kernel did
- * only a part, or when the request is a slice of somebody's iovecs: then each operation
- * takes the next run, and op_kernel.offset tells how far it has come.
- *
- * Durability. FLUSH is fdatasync. FUA is RWF_DSYNC, or fdatasync after what takes no flags.
+ * With direct I/O (the default where the alignment allows it) all data go past the page
+ * cache, through a second descriptor. The first one holds the lock, and does what needs no
+ * memory: flush, discard, zeroing.
  *
  * The lock is an open file description (OFD) lock on the whole file: against another
  * penstock, and against QEMU, whose tools lock bytes of the same file. It ends with the
@@ -20,51 +13,21 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/falloc.h>
 #include <linux/fs.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "layer/layer.h"
+#include "backend/file_private.h"
 #include "util/error.h"
-#include "util/log.h"
 
 enum direct { DIRECT_AUTO, DIRECT_ON, DIRECT_OFF };
 
 #define LOCK_PATIENCE_MS 3000 /* a killed process may still be letting go */
-#define ZERO_BYTES       65536
-#define ZERO_VECS        256
-
-struct file {
-	struct layer layer;
-	char *path;
-	uint64_t size; /* configured: created with, or grown to; 0: as it is */
-	bool create;
-	int direct; /* enum direct */
-	bool discard;
-
-	int fd;        /* through the page cache; holds the lock */
-	int direct_fd; /* or -1 */
-	bool block_device;
-	uint32_t memory_mask; /* address and length of memory for direct I/O, less one */
-	uint32_t offset_mask; /* offset for direct I/O, less one */
-	uint32_t block_size;  /* that the device insists on */
-	_Atomic uint64_t bytes;
-	atomic_bool no_punch, no_zero_range; /* the file system said so */
-};
-
-struct file_queue {
-	struct log_limit limit;
-};
 
 /* --- open --------------------------------------------------------------------------- */
 
@@ -280,204 +243,6 @@ static int file_resize(struct layer *layer, uint64_t size, struct error *err)
 	return grow((struct file *)layer, size, err);
 }
 
-/* --- requests ----------------------------------------------------------------------- */
-
-static char zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
-static struct iovec zero_vec[ZERO_VECS];
-
-__attribute__((constructor)) static void fill_zero_vec(void)
-{
-	for (unsigned i = 0; i < ZERO_VECS; i++)
-		zero_vec[i] = (struct iovec){ zeroes, ZERO_BYTES };
-}
-
-static void one(struct loop_op *op, void *base, uint64_t length)
-{
-	op->one = (struct iovec){ base, length };
-	op->vec = &op->one;
-	op->count = 1;
-}
-
-/* The next run of zeroes to write, where the file system cannot make them. */
-static void next_zeroes(struct loop_op *op, uint64_t left)
-{
-	if (left < ZERO_BYTES) {
-		one(op, zeroes, left);
-		return;
-	}
-	op->vec = zero_vec;
-	op->count = left / ZERO_BYTES < ZERO_VECS ? (uint32_t)(left / ZERO_BYTES) : ZERO_VECS;
-}
-
-/* The next run of the request's own memory: whole iovecs, or a part of one. */
-static void next_data(struct loop_op *op, struct io_data data, uint64_t left)
-{
-	uint32_t n = 0;
-
-	if (data.skip || data.vec->iov_len > left) {
-		uint64_t length = data.vec->iov_len - data.skip;
-
-		one(op, (char *)data.vec->iov_base + data.skip, length < left ? length : left);
-		return;
-	}
-	op->vec = data.vec;
-	while (n < data.count && n < IOV_MAX && data.vec[n].iov_len <= left)
-		left -= data.vec[n++].iov_len;
-	op->count = n;
-}
-
-static bool aligned(const struct file *f, const struct loop_op *op)
-{
-	uintptr_t bits = 0;
-
-	for (uint32_t i = 0; i < op->count; i++)
-		bits |= (uintptr_t)op->vec[i].iov_base | op->vec[i].iov_len;
-	return !(bits & f->memory_mask) && !(op->offset & f->offset_mask);
-}
-
-static void next_run(struct file *f, struct io *io)
-{
-	struct loop_op *op = &io->op_kernel;
-	uint64_t done = op->offset - io->offset;
-
-	if (io->op == IO_ZEROES)
-		next_zeroes(op, io->length - done);
-	else
-		next_data(op, done ? io_data_slice(io->data, done) : io->data, io->length - done);
-	op->fd = f->direct_fd >= 0 && aligned(f, op) ? f->direct_fd : f->fd;
-	loop_submit(io->queue->loop, op);
-}
-
-/* How to make a range read as zeroes: punch, zero, or write; what fails is not tried again. */
-static void make_zeroes(struct file *f, struct io *io)
-{
-	struct loop_op *op = &io->op_kernel;
-	bool punch = io->op == IO_DISCARD || ((io->flags & IO_UNMAP) && f->discard);
-
-	op->fd = f->fd;
-	op->offset = io->offset;
-	op->length = io->length;
-	op->kind = LOOP_FALLOCATE;
-	if (punch && !atomic_load_explicit(&f->no_punch, memory_order_relaxed)) {
-		op->flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-	} else if (io->op == IO_DISCARD) {
-		io_finish(io, 0); /* advice that nobody can take */
-		return;
-	} else if (!atomic_load_explicit(&f->no_zero_range, memory_order_relaxed)) {
-		op->flags = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
-	} else {
-		op->kind = LOOP_WRITEV;
-		op->flags = io->flags & IO_FUA ? RWF_DSYNC : 0;
-		next_run(f, io);
-		return;
-	}
-	loop_submit(io->queue->loop, op);
-}
-
-static void failed(struct file *f, struct io *io, int status)
-{
-	struct file_queue *q = layer_queue_state(&f->layer, io->queue);
-
-	if (log_limited(&q->limit))
-		log_warn("disk %s: %s at byte %llu of %s failed: %s", f->layer.disk,
-			 io_op_name(io->op), (unsigned long long)io->offset, f->path,
-			 strerror(-status));
-	io_finish(io, status);
-}
-
-static void fallocated(struct file *f, struct io *io, int result)
-{
-	struct loop_op *op = &io->op_kernel;
-
-	if (result == -EOPNOTSUPP || result == -ENOSYS) {
-		bool punched = op->flags & FALLOC_FL_PUNCH_HOLE;
-
-		atomic_store(punched ? &f->no_punch : &f->no_zero_range, true);
-		make_zeroes(f, io);
-	} else if (result < 0) {
-		failed(f, io, result);
-	} else if (io->flags & IO_FUA) {
-		op->kind = LOOP_FDATASYNC;
-		loop_submit(io->queue->loop, op);
-	} else {
-		io_finish(io, 0);
-	}
-}
-
-static void transferred(struct file *f, struct io *io, int result)
-{
-	struct loop_op *op = &io->op_kernel;
-	uint64_t done;
-
-	if (result == -EINVAL && op->fd == f->direct_fd) {
-		/* Not aligned enough after all: through the page cache, this once. */
-		op->fd = f->fd;
-		loop_submit(io->queue->loop, op);
-		return;
-	}
-	if (result < 0) {
-		failed(f, io, result);
-		return;
-	}
-	op->offset += (uint64_t)result;
-	done = op->offset - io->offset;
-	if (result == 0 && io->op == IO_READ) {
-		/* The image became shorter than it was: what is gone reads as zeroes. */
-		io_data_zero(io_data_slice(io->data, done), io->length - done);
-		done = io->length;
-	} else if (result == 0) {
-		failed(f, io, -EIO);
-		return;
-	}
-	if (done >= io->length)
-		io_finish(io, 0);
-	else
-		next_run(f, io);
-}
-
-static void operated(struct loop_op *op, int result)
-{
-	struct io *io = container_of(op, struct io, op_kernel);
-	struct file *f = op->data;
-
-	if (result == -EINTR || result == -EAGAIN)
-		loop_submit(io->queue->loop, op);
-	else if (op->kind == LOOP_FALLOCATE)
-		fallocated(f, io, result);
-	else if (op->kind != LOOP_FDATASYNC)
-		transferred(f, io, result);
-	else if (result < 0)
-		failed(f, io, result);
-	else
-		io_finish(io, 0);
-}
-
-static void file_submit(struct layer *layer, struct io *io)
-{
-	struct file *f = (struct file *)layer;
-	struct loop_op *op = &io->op_kernel;
-
-	op->done = operated;
-	op->data = f;
-	op->offset = io->offset;
-	switch (io->op) {
-	case IO_READ:
-	case IO_WRITE:
-		op->kind = io->op == IO_READ ? LOOP_READV : LOOP_WRITEV;
-		op->flags = io->op == IO_WRITE && (io->flags & IO_FUA) ? RWF_DSYNC : 0;
-		next_run(f, io);
-		break;
-	case IO_FLUSH:
-		op->kind = LOOP_FDATASYNC;
-		op->fd = f->fd;
-		loop_submit(io->queue->loop, op);
-		break;
-	default:
-		make_zeroes(f, io);
-		break;
-	}
-}
-
 static const char *const directs[] = { "auto", "on", "off", NULL };
 
 static const struct option file_options[] = {
@@ -519,8 +284,8 @@ const struct layer_ops file_ops = {
 	.description = "The image is locked (an open file description lock) against a second writer: another "
 		       "penstock, or QEMU and its tools. A block device that is mounted is refused.\n\n"
 		       "I/O goes past the page cache where it can, so that the guest's memory is the only "
-		       "copy and host memory stays free. A request whose memory is not aligned for that goes "
-		       "through the page cache by itself.",
+		       "copy and host memory stays free. A request whose memory is not aligned for that "
+		       "(firmware makes such) is copied.",
 	.example = "disks:\n"
 		   "  db:\n"
 		   "    cache: writethrough\n"
@@ -530,6 +295,8 @@ const struct layer_ops file_ops = {
 	.options = file_options,
 	.backend = true,
 	.queue_state = sizeof(struct file_queue),
+	.queue_open = file_queue_open,
+	.queue_close = file_queue_close,
 	.open = file_open,
 	.close = file_close,
 	.limits = file_limits,

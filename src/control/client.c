@@ -24,8 +24,8 @@
 #include "util/option.h"
 #include "util/unix_socket.h"
 
-#define PATIENCE 30               /* seconds for an answer */
-#define ANSWER   (64u << 20)      /* bytes, the most of one */
+#define PATIENCE 30	     /* seconds for an answer */
+#define ANSWER	 (64u << 20) /* bytes, the most of one */
 
 /* --- the socket --------------------------------------------------------------------- */
 
@@ -87,7 +87,7 @@ static char *receive_all(int fd, struct error *err)
 /* Sends a request and reads the whole answer. NULL if that fails. */
 static char *exchange(const char *api, const char *request, struct error *err)
 {
-	const struct timeval patience = { .tv_sec = PATIENCE };
+	const struct timeval patience = {.tv_sec = PATIENCE};
 	int fd = unix_socket_connect(api, err), ret;
 	char *answer = NULL;
 
@@ -112,7 +112,7 @@ static json_t *ask(const struct invocation *in, const char *method, const char *
 		   const char *body)
 {
 	char *api = find_api(in), *request, *answer, *content;
-	struct error err = { 0 };
+	struct error err = {0};
 	unsigned status = 0;
 	json_t *json = NULL;
 
@@ -165,8 +165,10 @@ static char *short_size(uint64_t bytes, char *text, size_t size)
 	double value = (double)bytes;
 	unsigned unit = 0;
 
-	for (; value >= 1000; value /= 1024)
+	while (value >= 1000) {
+		value /= 1024;
 		unit++;
+	}
 	snprintf(text, size, unit && value < 99.95 ? "%.1f%c" : "%.0f%c", value, units[unit]);
 	return text;
 }
@@ -192,13 +194,14 @@ static void print_device(const json_t *status, const char *vm, const json_t *dev
 	printf("%-12s %-12s %8s  %-9s %-6s %6" PRIu64 "  %s\n", vm, disk,
 	       short_size(number_of(disk_called(status, disk), "size"), size, sizeof size),
 	       json_is_true(json_object_get(device, "broken")) ? "broken"
-	       : connected				      ? "connected"
-							      : "waiting",
+	       : connected				       ? "connected"
+							       : "waiting",
 	       *text_of(device, "ring") ? text_of(device, "ring") : "-",
 	       number_of(device, "running-queues"), text_of(device, "socket"));
 	if (json_is_true(json_object_get(device, "broken")))
 		printf("    broken: %s\n", text_of(device, "reason"));
-	json_object_foreach ((json_t *)requests, op, kind) {
+	json_object_foreach((json_t *)requests, op, kind)
+	{
 		const json_t *latency = json_object_get(kind, "latency-us");
 
 		if (!number_of(kind, "requests"))
@@ -207,7 +210,8 @@ static void print_device(const json_t *status, const char *vm, const json_t *dev
 		       " errors  p50 %.0f us  p99 %.0f us\n",
 		       op, number_of(kind, "requests"),
 		       short_size(number_of(kind, "bytes"), size, sizeof size),
-		       number_of(kind, "errors"), json_number_value(json_object_get(latency, "p50")),
+		       number_of(kind, "errors"),
+		       json_number_value(json_object_get(latency, "p50")),
 		       json_number_value(json_object_get(latency, "p99")));
 	}
 }
@@ -224,7 +228,8 @@ static void print_status(const json_t *status)
 	printf("%-12s %-12s %8s  %-9s %-6s %6s  %s\n", "VM", "DISK", "SIZE", "STATE", "RING",
 	       "QUEUES", "SOCKET");
 	for (size_t v = 0; v < json_array_size(vms); v++) {
-		const json_t *vm = json_array_get(vms, v), *devices = json_object_get(vm, "devices");
+		const json_t *vm = json_array_get(vms, v),
+			     *devices = json_object_get(vm, "devices");
 
 		for (size_t i = 0; i < json_array_size(devices); i++)
 			print_device(status, text_of(vm, "name"), json_array_get(devices, i));
@@ -269,7 +274,8 @@ int client_resize(const struct invocation *in)
 	json_t *disk;
 
 	if (parse_size(size, &bytes) || !bytes) {
-		fprintf(stderr, "penstock resize: '%s' is not understood; expected a size such as 40G\n",
+		fprintf(stderr,
+			"penstock resize: '%s' is not understood; expected a size such as 40G\n",
 			size);
 		return 2;
 	}

@@ -20,57 +20,57 @@
 #include <unistd.h>
 
 #include "control/mistakes.h"
+#include "control/reading.h"
 #include "control/yaml.h"
-#include "util/error.h"
 #include "util/log.h"
 #include "util/must.h"
 #include "util/suggest.h"
 
 #define SERIAL_LENGTH 20 /* bytes, VIRTIO_BLK_ID_BYTES */
 #define NAME_LENGTH   64
-#define UNKNOWN       UINT_MAX /* disk of a device, after a mistake */
+#define UNKNOWN	      UINT_MAX /* disk of a device, after a mistake */
 
-static const char *const engines[] = { "auto", "uring", "threads", NULL };
-static const char *const log_levels[] = { "error", "warn", "info", "debug", NULL };
+static const char *const engines[] = {"auto", "uring", "threads", NULL};
+static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
 
 const struct option config_options[] = {
-	{ .name = "loops",
-	  .type = OPTION_UINT,
-	  .offset = offsetof(struct config, loops),
-	  .max = 256,
-	  .fallback = "0",
-	  .help = "How many threads serve queues. 0 means one for each core that may be used." },
-	{ .name = "cpus",
-	  .type = OPTION_STRING,
-	  .offset = offsetof(struct config, cpus),
-	  .help = "Cores that the loops stay on, such as 1 or 0-3 or 0,2,4-7; one loop for each, if "
-		  "loops is not given." },
-	{ .name = "engine",
-	  .type = OPTION_CHOICE,
-	  .offset = offsetof(struct config, engine),
-	  .choices = engines,
-	  .fallback = "auto",
-	  .help = "How the kernel is asked for reads and writes: with io_uring, or by threads with "
-		  "preadv and pwritev. auto takes io_uring where it is permitted." },
-	{ .name = "poll",
-	  .type = OPTION_UINT,
-	  .offset = offsetof(struct config, poll),
-	  .max = 1000000,
-	  .fallback = "100",
-	  .help = "Longest time, in microseconds, that a loop looks out for a guest's next request "
-		  "before it sleeps until the guest notifies it. It adapts below this limit; 0 "
-		  "means that it never polls." },
-	{ .name = "api",
-	  .type = OPTION_STRING,
-	  .offset = offsetof(struct config, api),
-	  .help = "Path of the UNIX socket of the control API. Without it there is none." },
-	{ .name = "log-level",
-	  .type = OPTION_CHOICE,
-	  .offset = offsetof(struct config, log_level),
-	  .choices = log_levels,
-	  .fallback = "info",
-	  .help = "The least important messages that are still logged." },
-	{ 0 },
+	{.name = "loops",
+	 .type = OPTION_UINT,
+	 .offset = offsetof(struct config, loops),
+	 .max = 256,
+	 .fallback = "0",
+	 .help = "How many threads serve queues. 0 means one for each core that may be used."},
+	{.name = "cpus",
+	 .type = OPTION_STRING,
+	 .offset = offsetof(struct config, cpus),
+	 .help = "Cores that the loops stay on, such as 1 or 0-3 or 0,2,4-7; one loop for each, if "
+		 "loops is not given."},
+	{.name = "engine",
+	 .type = OPTION_CHOICE,
+	 .offset = offsetof(struct config, engine),
+	 .choices = engines,
+	 .fallback = "auto",
+	 .help = "How the kernel is asked for reads and writes: with io_uring, or by threads with "
+		 "preadv and pwritev. auto takes io_uring where it is permitted."},
+	{.name = "poll",
+	 .type = OPTION_UINT,
+	 .offset = offsetof(struct config, poll),
+	 .max = 1000000,
+	 .fallback = "100",
+	 .help = "Longest time, in microseconds, that a loop looks out for a guest's next request "
+		 "before it sleeps until the guest notifies it. It adapts below this limit; 0 "
+		 "means that it never polls."},
+	{.name = "api",
+	 .type = OPTION_STRING,
+	 .offset = offsetof(struct config, api),
+	 .help = "Path of the UNIX socket of the control API. Without it there is none."},
+	{.name = "log-level",
+	 .type = OPTION_CHOICE,
+	 .offset = offsetof(struct config, log_level),
+	 .choices = log_levels,
+	 .fallback = "info",
+	 .help = "The least important messages that are still logged."},
+	{0},
 };
 
 const char config_embedded[] = "api: ./penstock-api.sock\n"
@@ -84,42 +84,6 @@ const char config_embedded[] = "api: ./penstock-api.sock\n"
 
 /* --- small checks ------------------------------------------------------------------- */
 
-/* Says a mistake about @node, "WHERE: TEXT"; a value without a line needs no where. */
-static void wrong(struct mistakes *mistakes, const struct node *node, const char *where,
-		  const char *format, ...) __attribute__((format(printf, 4, 5)));
-
-static void wrong(struct mistakes *mistakes, const struct node *node, const char *where,
-		  const char *format, ...)
-{
-	char text[600];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof text, format, args);
-	va_end(args);
-	if (node->line && *where)
-		mistake(mistakes, node->line, "%s: %s", where, text);
-	else
-		mistake(mistakes, node->line, "%s", text);
-}
-
-/* "mapping" is the word of YAML; what users see of it are names with values. */
-static const char *kind_of(const struct node *node)
-{
-	if (node->type == NODE_SCALAR)
-		return *node->text ? "a single value" : "nothing";
-	return node->type == NODE_MAPPING ? "a mapping" : "a list";
-}
-
-static bool must_be(struct mistakes *mistakes, const struct node *node, const char *where,
-		    enum node_type type, const char *expected)
-{
-	if (node->type == type)
-		return true;
-	wrong(mistakes, node, where, "found %s; expected %s", kind_of(node), expected);
-	return false;
-}
-
 /* Names are part of paths of the API, of labels of metrics, and of options of QEMU. */
 static void check_name(struct mistakes *mistakes, const struct node *node, const char *where)
 {
@@ -128,10 +92,10 @@ static void check_name(struct mistakes *mistakes, const struct node *node, const
 
 	if (!length || length > NAME_LENGTH || strspn(node->key, LETTERS) == 0 ||
 	    strspn(node->key, LETTERS "._-") != length)
-		wrong(mistakes, node, where,
-		      "'%s' cannot be a name; expected at most %d letters, digits, '.', '_' or "
-		      "'-', beginning with a letter or digit",
-		      node->key, NAME_LENGTH);
+		reading_wrong(mistakes, node, where,
+			      "'%s' cannot be a name; expected at most %d letters, digits, '.', "
+			      "'_' or '-', beginning with a letter or digit",
+			      node->key, NAME_LENGTH);
 #undef LETTERS
 }
 
@@ -164,83 +128,6 @@ unsigned config_cpus(const char *list, unsigned cpus[CONFIG_CPUS])
 	}
 }
 
-bool config_true(const struct node *node)
-{
-	static const struct option row[] = { { .name = "", .type = OPTION_BOOL }, { 0 } };
-	bool value;
-
-	return node && node->type == NODE_SCALAR && !options_set(row, &value, "", node->text, NULL) &&
-	       value;
-}
-
-/* --- options by their tables -------------------------------------------------------- */
-
-/* "no option X; did you mean Y? expected ...": the table's names, and @others, ended by NULL. */
-static void unknown(struct mistakes *mistakes, const struct node *node, const char *where,
-		    const struct option *table, const char *const *others)
-{
-	struct suggestion nearest = suggest_for(node->key);
-	char known[400] = "";
-	size_t n = 0;
-
-	for (; others && *others; others++) {
-		suggest_offer(&nearest, *others);
-		n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", *others);
-	}
-	for (; table && table->name && n < sizeof known; table++) {
-		suggest_offer(&nearest, table->name);
-		n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "",
-				      table->name);
-	}
-	if (!n)
-		wrong(mistakes, node, where, "no option '%s'; there are none here", node->key);
-	else if (nearest.best)
-		wrong(mistakes, node, where, "no option '%s'; did you mean '%s'? (expected: %s)",
-		      node->key, nearest.best, known);
-	else
-		wrong(mistakes, node, where, "no option '%s'; expected: %s", node->key, known);
-}
-
-static bool among(const char *const *names, const char *name)
-{
-	for (; names && *names; names++)
-		if (!strcmp(*names, name))
-			return true;
-	return false;
-}
-
-/*
- * Reads the options in @mapping into @object, except for @others, which somebody else reads.
- * Says which required ones are missing.
- */
-static void read_options(struct mistakes *mistakes, const struct node *mapping, const char *where,
-			 const struct option *table, void *object, const char *const *others)
-{
-	struct error err = { 0 };
-	char expected[200];
-
-	for (const struct node *node = mapping->first; node; node = node->next) {
-		if (among(others, node->key))
-			continue;
-		if (!options_find(table, node->key)) {
-			unknown(mistakes, node, where, table, others);
-		} else if (node->type != NODE_SCALAR) {
-			options_describe(options_find(table, node->key), expected, sizeof expected);
-			wrong(mistakes, node, where, "%s: found %s; expected %s", node->key,
-			      kind_of(node), expected);
-		} else if (options_set(table, object, node->key, node->text, &err)) {
-			wrong(mistakes, node, where, "%s", err.text);
-		}
-	}
-	for (; table && table->name; table++) {
-		if (!table->required || node_find(mapping, table->name))
-			continue;
-		options_describe(table, expected, sizeof expected);
-		wrong(mistakes, mapping, where, "option '%s' is missing; expected %s", table->name,
-		      expected);
-	}
-}
-
 /* --- disks -------------------------------------------------------------------------- */
 
 static void unknown_layer(struct mistakes *mistakes, const struct node *node, const char *where,
@@ -255,19 +142,21 @@ static void unknown_layer(struct mistakes *mistakes, const struct node *node, co
 		n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "",
 				      layer_registry[i]->name);
 	}
-	wrong(mistakes, node, where, "no layer or back-end '%s'%s%s%s (expected one of: %s)", name,
-	      nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
-	      nearest.best ? "'?" : "", known);
+	reading_wrong(mistakes, node, where,
+		      "no layer or back-end '%s'%s%s%s (expected one of: %s)", name,
+		      nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
+		      nearest.best ? "'?" : "", known);
 }
 
-/* Keeps the options of a layer as texts, for when it is opened, after a trial on a scratch object. */
+/* Keeps the options of a layer as texts, for when it is opened, after a trial on a scratch object.
+ */
 static void read_layer_options(struct mistakes *mistakes, const struct node *mapping,
 			       const char *where, struct layer_config *layer)
 {
 	void *scratch = must(calloc(1, layer->ops->size));
 
 	options_init(layer->ops->options, scratch);
-	read_options(mistakes, mapping, where, layer->ops->options, scratch, NULL);
+	reading_options(mistakes, mapping, where, layer->ops->options, scratch, NULL);
 	options_release(layer->ops->options, scratch);
 	free(scratch);
 
@@ -276,9 +165,9 @@ static void read_layer_options(struct mistakes *mistakes, const struct node *map
 		if (node->type != NODE_SCALAR)
 			continue;
 		layer->settings[layer->count++] =
-			(struct layer_setting){ .name = must(strdup(node->key)),
-						.value = must(strdup(node->text)),
-						.line = node->line };
+			(struct layer_setting){.name = must(strdup(node->key)),
+					       .value = must(strdup(node->text)),
+					       .line = node->line};
 	}
 }
 
@@ -286,7 +175,7 @@ static void read_layer_options(struct mistakes *mistakes, const struct node *map
 static void read_layer(struct mistakes *mistakes, const struct node *node, const char *where,
 		       struct layer_config *layer)
 {
-	static const struct node none = { .type = NODE_MAPPING };
+	static const struct node none = {.type = NODE_MAPPING};
 	const struct node *options = &none;
 	struct node bare = none;
 	const char *name;
@@ -298,8 +187,8 @@ static void read_layer(struct mistakes *mistakes, const struct node *node, const
 		name = node->first->key;
 		options = node->first;
 	} else {
-		wrong(mistakes, node, where,
-		      "expected one layer such as '- pass' or '- file: {path: ...}'");
+		reading_wrong(mistakes, node, where,
+			      "expected one layer such as '- pass' or '- file: {path: ...}'");
 		return;
 	}
 	layer->ops = layer_find(name);
@@ -315,7 +204,8 @@ static void read_layer(struct mistakes *mistakes, const struct node *node, const
 		bare.line = node->line;
 		options = &bare;
 	}
-	if (must_be(mistakes, options, below, NODE_MAPPING, "options such as {name: value}"))
+	if (reading_must_be(mistakes, options, below, NODE_MAPPING,
+			    "options such as {name: value}"))
 		read_layer_options(mistakes, options, below, layer);
 }
 
@@ -324,7 +214,8 @@ static void read_stack(struct mistakes *mistakes, const struct node *list, const
 {
 	const struct node *node;
 
-	if (!must_be(mistakes, list, where, NODE_SEQUENCE, "a list of layers, the back-end last"))
+	if (!reading_must_be(mistakes, list, where, NODE_SEQUENCE,
+			     "a list of layers, the back-end last"))
 		return;
 	disk->layers = must(calloc(node_count(list) + 1, sizeof *disk->layers));
 	for (node = list->first; node; node = node->next) {
@@ -335,22 +226,24 @@ static void read_stack(struct mistakes *mistakes, const struct node *list, const
 			continue;
 		disk->count++;
 		if (layer->ops->backend && node->next)
-			wrong(mistakes, node, where,
-			      "%s is a back-end, so nothing can be below it; it must come last",
-			      layer->ops->name);
+			reading_wrong(
+				mistakes, node, where,
+				"%s is a back-end, so nothing can be below it; it must come last",
+				layer->ops->name);
 		if (!layer->ops->backend && !node->next)
-			wrong(mistakes, node, where,
-			      "%s is not a back-end; expected one, such as file, at the end of the "
-			      "stack",
-			      layer->ops->name);
+			reading_wrong(mistakes, node, where,
+				      "%s is not a back-end; expected one, such as file, at the "
+				      "end of the stack",
+				      layer->ops->name);
 	}
 	if (!list->first)
-		wrong(mistakes, list, where, "the list is empty; expected a back-end at least");
+		reading_wrong(mistakes, list, where,
+			      "the list is empty; expected a back-end at least");
 }
 
 static void read_disk(struct mistakes *mistakes, const struct node *node, struct config_disk *disk)
 {
-	static const char *const others[] = { "stack", NULL };
+	static const char *const others[] = {"stack", NULL};
 	const struct node *stack = node_find(node, "stack"), *size = node_find(node, "size");
 	uint64_t block_size;
 	char where[120];
@@ -359,16 +252,18 @@ static void read_disk(struct mistakes *mistakes, const struct node *node, struct
 	disk->name = must(strdup(node->key));
 	options_init(disk_options, &disk->config);
 	check_name(mistakes, node, "disks");
-	if (!must_be(mistakes, node, where, NODE_MAPPING, "its options and its stack"))
+	if (!reading_must_be(mistakes, node, where, NODE_MAPPING, "its options and its stack"))
 		return;
-	read_options(mistakes, node, where, disk_options, &disk->config, others);
+	reading_options(mistakes, node, where, disk_options, &disk->config, others);
 	block_size = disk->config.block_size ? 4096 : 512;
 	if (size && disk->config.size % block_size)
-		wrong(mistakes, size, where, "size: '%s' is not a multiple of the block size, %u",
-		      size->text, (unsigned)block_size);
+		reading_wrong(mistakes, size, where,
+			      "size: '%s' is not a multiple of the block size, %u", size->text,
+			      (unsigned)block_size);
 	if (!stack) {
-		wrong(mistakes, node, where,
-		      "option 'stack' is missing; expected a list of layers, the back-end last");
+		reading_wrong(
+			mistakes, node, where,
+			"option 'stack' is missing; expected a list of layers, the back-end last");
 		return;
 	}
 	snprintf(where, sizeof where, "disk '%s': stack", node->key);
@@ -383,7 +278,7 @@ static unsigned read_disk_name(struct mistakes *mistakes, const struct node *nod
 {
 	struct suggestion nearest;
 
-	if (!must_be(mistakes, node, where, NODE_SCALAR, "virtio-blk: the name of a disk"))
+	if (!reading_must_be(mistakes, node, where, NODE_SCALAR, "virtio-blk: the name of a disk"))
 		return UNKNOWN;
 	nearest = suggest_for(node->text);
 	for (unsigned i = 0; i < config->disk_count; i++) {
@@ -391,10 +286,10 @@ static unsigned read_disk_name(struct mistakes *mistakes, const struct node *nod
 			return i;
 		suggest_offer(&nearest, config->disks[i].name);
 	}
-	wrong(mistakes, node, where,
-	      "virtio-blk: no disk '%s'%s%s%s; expected the name of one under 'disks'", node->text,
-	      nearest.best ? " (did you mean '" : "", nearest.best ? nearest.best : "",
-	      nearest.best ? "'?)" : "");
+	reading_wrong(mistakes, node, where,
+		      "virtio-blk: no disk '%s'%s%s%s; expected the name of one under 'disks'",
+		      node->text, nearest.best ? " (did you mean '" : "",
+		      nearest.best ? nearest.best : "", nearest.best ? "'?)" : "");
 	return UNKNOWN;
 }
 
@@ -406,18 +301,20 @@ static void check_device(struct mistakes *mistakes, const struct node *node, con
 			  *size = node_find(node, "queue-size");
 
 	if (socket && blk->socket &&
-	    strlen(blk->socket) >= sizeof ((struct sockaddr_un *)0)->sun_path)
-		wrong(mistakes, socket, where,
-		      "socket: the path has %zu bytes; expected at most %zu, the most that a UNIX "
-		      "socket can have",
-		      strlen(blk->socket), sizeof ((struct sockaddr_un *)0)->sun_path - 1);
+	    strlen(blk->socket) >= sizeof((struct sockaddr_un *)0)->sun_path)
+		reading_wrong(mistakes, socket, where,
+			      "socket: the path has %zu bytes; expected at most %zu, the most that "
+			      "a UNIX socket can have",
+			      strlen(blk->socket), sizeof((struct sockaddr_un *)0)->sun_path - 1);
 	if (serial && blk->serial && strlen(blk->serial) > SERIAL_LENGTH)
-		wrong(mistakes, serial, where, "serial: '%s' is too long; expected at most %d bytes",
-		      blk->serial, SERIAL_LENGTH);
+		reading_wrong(mistakes, serial, where,
+			      "serial: '%s' is too long; expected at most %d bytes", blk->serial,
+			      SERIAL_LENGTH);
 	if (size && blk->queue_size & (blk->queue_size - 1))
-		wrong(mistakes, size, where,
-		      "queue-size: '%s' is not a power of two; expected one, such as 128 or 256",
-		      size->text);
+		reading_wrong(
+			mistakes, size, where,
+			"queue-size: '%s' is not a power of two; expected one, such as 128 or 256",
+			size->text);
 }
 
 /* A disk that is written by two guests at once is soon destroyed; a socket serves one device. */
@@ -431,16 +328,18 @@ static void check_shared(struct mistakes *mistakes, const struct node *node, con
 			if (other == device)
 				return;
 			if (other->disk == device->disk && device->disk != UNKNOWN &&
-			    !config->disks[device->disk].config.read_only)
-				wrong(mistakes, node, where,
-				      "disk '%s' is a device of VM '%s' already; expected each disk "
-				      "once, unless it has read-only: true",
-				      config->disks[device->disk].name, config->vms[v].name);
+			    (v == config->vm_count - 1 ||
+			     !config->disks[device->disk].config.read_only))
+				reading_wrong(
+					mistakes, node, where,
+					"disk '%s' is a device of VM '%s' already; expected each "
+					"disk once, or with read-only: true once in each VM",
+					config->disks[device->disk].name, config->vms[v].name);
 			if (other->blk.socket && device->blk.socket &&
 			    !strcmp(other->blk.socket, device->blk.socket))
-				wrong(mistakes, node_find(node, "socket"), where,
-				      "socket: '%s' is that of another device already",
-				      device->blk.socket);
+				reading_wrong(mistakes, node_find(node, "socket"), where,
+					      "socket: '%s' is that of another device already",
+					      device->blk.socket);
 		}
 	}
 }
@@ -448,20 +347,20 @@ static void check_shared(struct mistakes *mistakes, const struct node *node, con
 static bool read_device(struct mistakes *mistakes, const struct node *node, const char *where,
 			const struct config *config, struct config_device *device)
 {
-	static const char *const others[] = { "virtio-blk", NULL };
+	static const char *const others[] = {"virtio-blk", NULL};
 	const struct node *disk;
 
-	if (!must_be(mistakes, node, where, NODE_MAPPING,
-		     "a device such as {virtio-blk: DISK, socket: PATH}"))
+	if (!reading_must_be(mistakes, node, where, NODE_MAPPING,
+			     "a device such as {virtio-blk: DISK, socket: PATH}"))
 		return false;
 	disk = node_find(node, "virtio-blk");
 	if (!disk) {
-		wrong(mistakes, node, where,
-		      "the kind of the device is missing; expected 'virtio-blk: DISK'");
+		reading_wrong(mistakes, node, where,
+			      "the kind of the device is missing; expected 'virtio-blk: DISK'");
 		return false;
 	}
 	options_init(virtio_blk_options, &device->blk);
-	read_options(mistakes, node, where, virtio_blk_options, &device->blk, others);
+	reading_options(mistakes, node, where, virtio_blk_options, &device->blk, others);
 	check_device(mistakes, node, where, &device->blk);
 	device->disk = read_disk_name(mistakes, disk, where, config);
 	check_shared(mistakes, node, where, config, device);
@@ -476,10 +375,11 @@ static void read_vm(struct mistakes *mistakes, const struct node *node, struct c
 	snprintf(where, sizeof where, "VM '%s'", node->key);
 	vm->name = must(strdup(node->key));
 	check_name(mistakes, node, "vms");
-	if (!must_be(mistakes, node, where, NODE_SEQUENCE, "a list of its devices"))
+	if (!reading_must_be(mistakes, node, where, NODE_SEQUENCE, "a list of its devices"))
 		return;
 	if (!node->first)
-		wrong(mistakes, node, where, "the list is empty; expected a device at least");
+		reading_wrong(mistakes, node, where,
+			      "the list is empty; expected a device at least");
 	vm->devices = must(calloc(node_count(node) + 1, sizeof *vm->devices));
 	for (const struct node *item = node->first; item; item = item->next) {
 		/* It counts from the start, for check_shared() to end at it. */
@@ -501,25 +401,26 @@ static const struct node *section(struct mistakes *mistakes, const struct node *
 	const struct node *node = node_find(tree, name);
 
 	if (!node)
-		wrong(mistakes, tree, "", "'%s' is missing; expected %s", name, expected);
-	else if (must_be(mistakes, node, name, NODE_MAPPING, expected))
+		reading_wrong(mistakes, tree, "", "'%s' is missing; expected %s", name, expected);
+	else if (reading_must_be(mistakes, node, name, NODE_MAPPING, expected))
 		return node;
 	return NULL;
 }
 
 bool config_read(struct config *config, const struct node *tree, struct mistakes *mistakes)
 {
-	static const char *const others[] = { "disks", "vms", NULL };
+	static const char *const others[] = {"disks", "vms", NULL};
 	const struct node *disks, *vms;
 	unsigned cpus[CONFIG_CPUS];
 
-	if (!must_be(mistakes, tree, "", NODE_MAPPING, "'disks:' and 'vms:' at least"))
+	if (!reading_must_be(mistakes, tree, "", NODE_MAPPING, "'disks:' and 'vms:' at least"))
 		return false;
-	read_options(mistakes, tree, "", config_options, config, others);
+	reading_options(mistakes, tree, "", config_options, config, others);
 	if (config->cpus && !config_cpus(config->cpus, cpus))
-		wrong(mistakes, node_find(tree, "cpus"), "",
-		      "cpus: '%s' is not understood; expected cores such as 1, 0-3 or 0,2,4-7",
-		      config->cpus);
+		reading_wrong(
+			mistakes, node_find(tree, "cpus"), "",
+			"cpus: '%s' is not understood; expected cores such as 1, 0-3 or 0,2,4-7",
+			config->cpus);
 
 	disks = section(mistakes, tree, "disks", "a name with options for each disk");
 	if (disks) {
@@ -539,13 +440,12 @@ bool config_read(struct config *config, const struct node *tree, struct mistakes
 /* --- what needs a look at the file system -------------------------------------------- */
 
 /* By convention a layer's option `path` names what must exist, unless its `create` is true. */
-static void check_path(struct mistakes *mistakes, const struct node *disk,
-		       const struct node *layer)
+static void check_path(struct mistakes *mistakes, const struct node *disk, const struct node *layer)
 {
 	const struct node *path = node_find(layer, "path"), *create = node_find(layer, "create"),
 			  *read_only = node_find(disk, "read-only");
-	bool creates = config_true(create);
-	int mode = config_true(read_only) ? R_OK : R_OK | W_OK;
+	bool creates = reading_true(create);
+	int mode = reading_true(read_only) ? R_OK : R_OK | W_OK;
 
 	if (!path || (access(path->text, F_OK) && creates))
 		return;
@@ -610,5 +510,5 @@ void config_release(struct config *config)
 	}
 	free(config->vms);
 	options_release(config_options, config);
-	*config = (struct config){ 0 };
+	*config = (struct config){0};
 }

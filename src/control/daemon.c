@@ -37,7 +37,7 @@
 /* The engine that all loops shall have, so that there is one answer and one line of log. */
 static enum loop_engine choose_engine(const struct config *config)
 {
-	struct error why = { 0 };
+	struct error why = {0};
 
 	if (config->engine != LOOP_AUTO)
 		return (enum loop_engine)config->engine;
@@ -53,8 +53,8 @@ static int check_cpus(const char *list, const unsigned *cpus, unsigned count,
 	for (unsigned i = 0; i < count; i++)
 		if (!CPU_ISSET(cpus[i], allowed))
 			return error_set(err, EINVAL,
-					 "cpus: '%s': there is no core %u for this process; expected "
-					 "cores that it may run on",
+					 "cpus: '%s': there is no core %u for this process; "
+					 "expected cores that it may run on",
 					 list, cpus[i]);
 	return 0;
 }
@@ -63,8 +63,8 @@ static int start_loops(struct daemon *d, struct error *err)
 {
 	const struct config *config = d->config;
 	unsigned cpus[CONFIG_CPUS], cpu_count = 0, count = (unsigned)config->loops;
-	struct loop_config loop = { .engine = choose_engine(config),
-				    .poll_limit = config->poll * 1000 };
+	struct loop_config loop = {.engine = choose_engine(config),
+				   .poll_limit = config->poll * 1000};
 	cpu_set_t allowed;
 	char name[16];
 
@@ -101,8 +101,8 @@ static int open_disks(struct daemon *d, struct error *err)
 		const struct config_disk *config = &d->config->disks[i];
 		unsigned line = 0;
 
-		d->disks[i] = disk_open(config->name, &config->config, config->layers, config->count,
-					&line, err);
+		d->disks[i] = disk_open(config->name, &config->config, config->layers,
+					config->count, &line, err);
 		if (!d->disks[i] && d->config->file && line)
 			return error_prefix(err, "%s:%u: disk '%s'", d->config->file, line,
 					    config->name);
@@ -174,7 +174,7 @@ static void stop(struct daemon *d);
 static void start(struct loop_message *message)
 {
 	struct daemon *d = container_of(message, struct daemon, start);
-	struct error err = { 0 };
+	struct error err = {0};
 
 	if (start_loops(d, &err) || open_disks(d, &err) || create_devices(d, &err) ||
 	    listen_for_vmms(d, &err) || open_api(d, &err)) {
@@ -243,8 +243,8 @@ static void signal_came(void *data)
 
 	while (read(d->signal_fd, &info, sizeof info) == sizeof info) {
 		if (info.ssi_signo == SIGHUP) {
-			log_info("SIGHUP: ignored; a restart reads the configuration anew, and guests "
-				 "go on");
+			log_info("SIGHUP: ignored; a restart reads the configuration anew, and "
+				 "guests go on");
 		} else if (d->ending) {
 			log_warn("%s again: ending at once", strsignal((int)info.ssi_signo));
 			_exit(1);
@@ -288,12 +288,12 @@ static void raise_file_limit(void)
 int daemon_run(const struct config *config)
 {
 	/*
-	 * Its thread is the process's first, and bears its name. It needs readiness only, and has it
-	 * from epoll: io_uring would hold the sockets for some time after we are killed.
+	 * Its thread is the process's first, and bears its name. It needs readiness only, and has
+	 * it from epoll: io_uring would hold the sockets for some time after we are killed.
 	 */
-	struct loop_config control = { .name = "penstock", .engine = LOOP_THREADS, .cpu = -1 };
-	struct daemon d = { .config = config, .start.run = start };
-	struct error err = { 0 };
+	struct loop_config control = {.name = "penstock", .engine = LOOP_THREADS, .cpu = -1};
+	struct daemon d = {.config = config, .start.run = start};
+	struct error err = {0};
 
 	log_set_level((enum log_level)config->log_level);
 	raise_file_limit();

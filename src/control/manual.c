@@ -149,12 +149,13 @@ static void write_overview(void)
 	      ".Nm penstock\n.Fl Fl version\n",
 	      out);
 	section("DESCRIPTION");
-	prose("Penstock is the I/O virtualization layer of a host. It serves virtual disks to virtual "
-	      "machines over vhost-user: to QEMU, Cloud Hypervisor, crosvm and others. A disk is a "
-	      "stack of layers over a back-end, which holds the bytes; its size, block size and write "
-	      "cache are its own.\n\n"
-	      "It needs no root, no hugepages and no kernel module. An idle disk costs no CPU. When "
-	      "penstock ends, however it ends, and starts again, the guests go on where they were.\n\n"
+	prose("Penstock is the I/O virtualization layer of a host. It serves virtual disks to "
+	      "virtual machines over vhost-user: to QEMU, Cloud Hypervisor, crosvm and others. A "
+	      "disk is a stack of layers over a back-end, which holds the bytes; its size, block "
+	      "size and write cache are its own.\n\n"
+	      "It needs no root, no hugepages and no kernel module. An idle disk costs no CPU. "
+	      "When penstock ends, however it ends, and starts again, the guests go on where they "
+	      "were.\n\n"
 	      "The commands are:");
 	fputs(".Bl -tag -width Ds\n", out);
 	for (const struct command *command = commands; command->name; command++) {
@@ -245,9 +246,9 @@ static void write_configuration(const char *example)
 	fputs(".Ss Disks\n", out);
 	prose("Below disks, each name is that of a disk, with these options:");
 	fputs(".Bl -tag -width Ds\n.It Cm stack\n", out);
-	prose("The layers of the disk as a list, from the one that the guest's requests meet first down "
-	      "to the back-end, which is last and required. Each is a name, or a name with its options in "
-	      "a mapping.");
+	prose("The layers of the disk as a list, from the one that the guest's requests meet first "
+	      "down to the back-end, which is last and required. Each is a name, or a name with "
+	      "its options in a mapping.");
 	fputs(".El\n", out);
 	option_list(disk_options);
 	fputs(".Ss Layers and back-ends\n.Bl -tag -width Ds\n", out);
@@ -257,9 +258,10 @@ static void write_configuration(const char *example)
 		fprintf(out, "; see\n.Xr penstock-%s 7 .\n", layer_registry[i]->name);
 	}
 	fputs(".El\n.Ss VMs\n", out);
-	prose("Below vms, each name is that of a VM, with a list of its devices. Each device is a mapping: "
-	      "its kind with the name of its disk, as in virtio-blk: data, and these options. A disk "
-	      "can be in one device only, unless it is read-only.");
+	prose("Below vms, each name is that of a VM, with a list of its devices. Each device is a "
+	      "mapping: its kind with the name of its disk, as in virtio-blk: data, and these "
+	      "options. A disk can be in one device only; one that is read-only, in one of each "
+	      "VM.");
 	option_list(virtio_blk_options);
 	section("FILES");
 	fputs(".Bl -tag -width Ds\n.It Pa /etc/penstock/penstock.yaml\n"
@@ -278,10 +280,11 @@ static void write_api(void)
 {
 	header("penstock-api", '7', "the control API of penstock");
 	section("DESCRIPTION");
-	prose("HTTP and JSON on a UNIX socket, whose path is given with --api or in the configuration. "
-	      "Whoever may open the socket may do anything with it, so its mode is 0600. Paths begin "
-	      "with the version of the API: within a version answers may gain members, and none goes or "
-	      "changes its meaning. Options have the names and the values of penstock.yaml(5).");
+	prose("HTTP and JSON on a UNIX socket, whose path is given with --api or in the "
+	      "configuration. Whoever may open the socket may do anything with it, so its mode is "
+	      "0600. Paths begin with the version of the API: within a version answers may gain "
+	      "members, and none goes or changes its meaning. Options have the names and the "
+	      "values of penstock.yaml(5).");
 	fputs(".Bl -tag -width Ds\n", out);
 	for (const struct route *route = routes; route->method; route++) {
 		fprintf(out, ".It Li %s %s\n", route->method, route->path);
@@ -289,19 +292,20 @@ static void write_api(void)
 	}
 	fputs(".El\n", out);
 	fputs(".Ss Errors\n", out);
-	prose("An answer other than 200 is {\"error\": TEXT}. 400: the request is wrong. 404: there is no "
-	      "such path, disk or VM. 405: the method is not possible there; Allow says which are. 409: "
-	      "not possible as things are. 413: the body is larger than 64 KiB. 507: the host has no "
-	      "room. 500: something else failed.");
+	prose("An answer other than 200 is {\"error\": TEXT}. 400: the request is wrong. 404: "
+	      "there is no such path, disk or VM. 405: the method is not possible there; Allow "
+	      "says which are. 409: not possible as things are. 413: the body is larger than 64 "
+	      "KiB. 507: the host has no room. 500: something else failed.");
 	fputs(".Ss Metrics\n.Bl -tag -width Ds\n", out);
 	for (const struct metric *metric = metrics; metric->name; metric++) {
 		fprintf(out, ".It Li %s\n%s: ", metric->name, metric->type);
 		prose(metric->help);
 	}
 	fputs(".El\n.Pp\n", out);
-	prose("Metrics of queues have the labels vm, disk and queue; those of requests also op, one of "
-	      "read, write, flush, discard and write-zeroes, and appear with the first request of "
-	      "that kind. The buckets of the latency are powers of two of a microsecond.");
+	prose("Metrics of queues have the labels vm, disk and queue; those of requests also op, "
+	      "one of read, write, flush, discard and write-zeroes, and appear with the first "
+	      "request of that kind. The buckets of the latency are powers of two of a "
+	      "microsecond.");
 	section("EXAMPLES");
 	literal("curl --unix-socket /run/penstock.sock http://penstock/v1/status\n"
 		"curl --unix-socket /run/penstock.sock http://penstock/v1/disks/db/resize \\\n"

@@ -31,7 +31,7 @@ static void for_each_queue(FILE *out, const char *name, const struct daemon *dae
 		const struct device *device = &daemon->devices[i].device->device;
 
 		for (unsigned q = 0; q < device->queues; q++) {
-			struct queue queue = { .stats = &device->stats[q] };
+			struct queue queue = {.stats = &device->stats[q]};
 
 			snprintf(queue.labels, sizeof queue.labels,
 				 "vm=\"%s\",disk=\"%s\",queue=\"%u\"", daemon->devices[i].vm->name,
@@ -41,34 +41,19 @@ static void for_each_queue(FILE *out, const char *name, const struct daemon *dae
 	}
 }
 
-static void each_op(FILE *out, const char *name, const struct queue *queue, size_t member)
-{
-	for (unsigned op = 0; op < IO_OPS; op++) {
-		const char *counters = (const char *)&queue->stats->op[op];
-
-		if (stats_read(&queue->stats->op[op].requests))
-			fprintf(out, "%s{%s,op=\"%s\"} %" PRIu64 "\n", name, queue->labels,
-				io_op_name(op),
-				stats_read((const stats_counter *)(counters + member)));
+#define OF_OPS(what)                                                                               \
+	static void what##_of_queue(FILE *out, const char *name, const struct queue *queue)        \
+	{                                                                                          \
+		for (unsigned op = 0; op < IO_OPS; op++)                                           \
+			if (stats_read(&queue->stats->op[op].requests))                            \
+				fprintf(out, "%s{%s,op=\"%s\"} %" PRIu64 "\n", name,               \
+					queue->labels, io_op_name(op),                             \
+					stats_read(&queue->stats->op[op].what));                   \
 	}
-}
 
-#define MEMBER(name) ((size_t)((const char *)&queue->stats->op[0].name - (const char *)&queue->stats->op[0]))
-
-static void requests_of_queue(FILE *out, const char *name, const struct queue *queue)
-{
-	each_op(out, name, queue, MEMBER(requests));
-}
-
-static void bytes_of_queue(FILE *out, const char *name, const struct queue *queue)
-{
-	each_op(out, name, queue, MEMBER(bytes));
-}
-
-static void errors_of_queue(FILE *out, const char *name, const struct queue *queue)
-{
-	each_op(out, name, queue, MEMBER(errors));
-}
+OF_OPS(requests)
+OF_OPS(bytes)
+OF_OPS(errors)
 
 static void latency_of_queue(FILE *out, const char *name, const struct queue *queue)
 {
@@ -84,7 +69,8 @@ static void latency_of_queue(FILE *out, const char *name, const struct queue *qu
 					name, queue->labels, io_op_name(op),
 					(double)(1ull << b) / 1e6, count);
 		}
-		/* The count is the sum of the buckets, so that they agree in the midst of traffic. */
+		/* The count is the sum of the buckets, so that they agree in the midst of traffic.
+		 */
 		fprintf(out, "%s_bucket{%s,op=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name,
 			queue->labels, io_op_name(op), count);
 		fprintf(out, "%s_sum{%s,op=\"%s\"} %.9f\n", name, queue->labels, io_op_name(op),
@@ -172,29 +158,30 @@ static void loops(FILE *out, const char *name, const struct daemon *daemon)
 
 static void uptime(FILE *out, const char *name, const struct daemon *daemon)
 {
-	fprintf(out, "%s %.3f\n", name, (double)(loop_now(daemon->control) - daemon->started) / 1e9);
+	fprintf(out, "%s %.3f\n", name,
+		(double)(loop_now(daemon->control) - daemon->started) / 1e9);
 }
 
 const struct metric metrics[] = {
-	{ "penstock_disk_requests_total", "counter", "Requests completed.", requests },
-	{ "penstock_disk_bytes_total", "counter", "Bytes of completed requests.", bytes },
-	{ "penstock_disk_errors_total", "counter", "Requests completed with an error.", errors },
-	{ "penstock_disk_latency_seconds", "histogram",
-	  "From the moment a request was taken off the ring to its completion.", latency },
-	{ "penstock_interrupts_total", "counter", "Interrupts sent to the guest.", interrupts },
-	{ "penstock_interrupts_suppressed_total", "counter",
-	  "Batches completed without an interrupt, because the guest did not ask for one.",
-	  suppressed },
-	{ "penstock_accesses_total", "counter", "Notifications by the guest.", accesses },
-	{ "penstock_queue_depth", "gauge", "Requests taken and not yet completed.", depth },
-	{ "penstock_device_connected", "gauge", "1 while a VMM is attached.", connected },
-	{ "penstock_device_broken", "gauge",
-	  "1 after the device was stopped because of what its guest or VMM did.", broken },
-	{ "penstock_disk_size_bytes", "gauge", "Size of the disk.", disk_size },
-	{ "penstock_loops", "gauge", "Threads that serve queues.", loops },
-	{ "penstock_uptime_seconds", "gauge", "Time since it was ready.", uptime },
-	{ "penstock_build_info", "gauge", "Always 1; its label is the version.", build_info },
-	{ 0 },
+	{"penstock_disk_requests_total", "counter", "Requests completed.", requests},
+	{"penstock_disk_bytes_total", "counter", "Bytes of completed requests.", bytes},
+	{"penstock_disk_errors_total", "counter", "Requests completed with an error.", errors},
+	{"penstock_disk_latency_seconds", "histogram",
+	 "From the moment a request was taken off the ring to its completion.", latency},
+	{"penstock_interrupts_total", "counter", "Interrupts sent to the guest.", interrupts},
+	{"penstock_interrupts_suppressed_total", "counter",
+	 "Batches completed without an interrupt, because the guest did not ask for one.",
+	 suppressed},
+	{"penstock_accesses_total", "counter", "Notifications by the guest.", accesses},
+	{"penstock_queue_depth", "gauge", "Requests taken and not yet completed.", depth},
+	{"penstock_device_connected", "gauge", "1 while a VMM is attached.", connected},
+	{"penstock_device_broken", "gauge",
+	 "1 after the device was stopped because of what its guest or VMM did.", broken},
+	{"penstock_disk_size_bytes", "gauge", "Size of the disk.", disk_size},
+	{"penstock_loops", "gauge", "Threads that serve queues.", loops},
+	{"penstock_uptime_seconds", "gauge", "Time since it was ready.", uptime},
+	{"penstock_build_info", "gauge", "Always 1; its label is the version.", build_info},
+	{0},
 };
 
 void metrics_write(FILE *out, const struct daemon *daemon)

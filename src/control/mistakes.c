@@ -19,8 +19,8 @@ static void add(struct mistakes *mistakes, unsigned line, const char *kind, cons
 		  : asprintf(&whole, "%s%s", kind, text)) < 0)
 		whole = must(NULL);
 	free(text);
-	mistakes->texts = must(
-		realloc(mistakes->texts, (mistakes->count + 1) * sizeof *mistakes->texts));
+	mistakes->texts =
+		must(realloc(mistakes->texts, (mistakes->count + 1) * sizeof *mistakes->texts));
 	mistakes->texts[mistakes->count++] = whole;
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "control/config.h"
+#include "util/must.h"
 #include "util/suggest.h"
 
 static int append(json_t *args, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -83,8 +84,9 @@ json_t *qemu_args(const struct config_vm *vm, uint64_t memory)
 /* As a shell would read it back: in single quotes, where anything in it is special. */
 static void print_quoted(const char *text)
 {
-	if (!text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-			       "-_=,./:+@%")]) {
+	if (!text[strspn(
+		    text,
+		    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=,./:+@%")]) {
 		fputs(text, stdout);
 		return;
 	}
@@ -120,7 +122,7 @@ int qemu_print(const struct config *config, const char *name, uint64_t memory)
 		suggest_offer(&nearest, config->vms[i].name);
 		if (strcmp(config->vms[i].name, name))
 			continue;
-		args = qemu_args(&config->vms[i], memory);
+		args = must(qemu_args(&config->vms[i], memory));
 		qemu_print_args(args);
 		json_decref(args);
 		return 0;

@@ -11,7 +11,8 @@ struct config_vm;
 /** Memory of a VM when nothing is said, bytes. */
 #define QEMU_MEMORY (1ull << 30)
 
-/** QEMU's options, one string for each argument. @memory: the VM's, bytes. NULL if memory is short. */
+/** QEMU's options, one string for each argument. @memory: the VM's, bytes. NULL if memory is short.
+ */
 json_t *qemu_args(const struct config_vm *vm, uint64_t memory);
 
 /** Prints an array of arguments for a shell, one option a line. */

@@ -20,6 +20,7 @@
 /* A value as JSON: what is a number or a truth value in YAML is one here. */
 static json_t *value_of(const struct option *row, const void *object)
 {
+	const void *at = (const char *)object + row->offset;
 	char text[1024];
 
 	options_get(row, object, text, sizeof text);
@@ -27,7 +28,7 @@ static json_t *value_of(const struct option *row, const void *object)
 	case OPTION_BOOL:
 		return json_boolean(*text == 't');
 	case OPTION_UINT:
-		return json_integer(*(const json_int_t *)((const char *)object + row->offset));
+		return json_integer((json_int_t)(*(const uint64_t *)at));
 	default:
 		return json_string(text);
 	}
@@ -103,7 +104,7 @@ struct total {
 
 static struct total total_of(const struct device *device, enum io_op op)
 {
-	struct total total = { 0 };
+	struct total total = {0};
 
 	for (unsigned q = 0; q < device->queues; q++) {
 		const struct queue_stats *stats = &device->stats[q];
@@ -235,10 +236,10 @@ json_t *report_layers(void)
 	for (unsigned i = 0; layer_registry[i]; i++) {
 		const struct layer_ops *ops = layer_registry[i];
 
-		json_array_append_new(json, json_pack("{s:s, s:b, s:s, s:o}", "name", ops->name,
-						      "back-end", ops->backend, "summary",
-						      ops->summary, "options",
-						      table_of(ops->options)));
+		json_array_append_new(json,
+				      json_pack("{s:s, s:b, s:s, s:o}", "name", ops->name,
+						"back-end", ops->backend, "summary", ops->summary,
+						"options", table_of(ops->options)));
 	}
 	return json;
 }

@@ -15,18 +15,18 @@ struct call {
 	const char *(*parameter)(struct call *call, const char *name);
 	const char *body; /**< ended by a NUL beyond @length */
 	size_t length;
-	char name[80];    /**< what stands for NAME in the route */
+	char name[80]; /**< what stands for NAME in the route */
 
-	json_t *json;      /**< the answer, or NULL */
-	char *text;        /**< the answer if it is not JSON; free() */
+	json_t *json; /**< the answer, or NULL */
+	char *text;   /**< the answer if it is not JSON; free() */
 	size_t text_length;
-	char allow[64];    /**< 405: the methods that there are */
+	char allow[64]; /**< 405: the methods that there are */
 };
 
 /** A path of the API and what it does. */
 struct route {
 	const char *method, *path; /**< "/v1/disks/NAME" */
-	const char *summary;       /**< for the man page */
+	const char *summary;	   /**< for the man page */
 	unsigned (*answer)(struct call *call);
 };
 

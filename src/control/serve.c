@@ -14,6 +14,7 @@
 
 #include "control/config.h"
 #include "control/mistakes.h"
+#include "control/reading.h"
 #include "control/yaml.h"
 #include "util/must.h"
 #include "util/suggest.h"
@@ -41,8 +42,8 @@ struct serve {
 
 static void unknown(struct serve *serve, const char *name)
 {
-	const struct option *const tables[] = { disk_options, virtio_blk_options,
-						serve->ops->options };
+	const struct option *const tables[] = {disk_options, virtio_blk_options,
+					       serve->ops->options};
 	struct suggestion nearest = suggest_for(name);
 
 	suggest_offer(&nearest, "stack");
@@ -96,11 +97,11 @@ static void add_option(struct serve *serve, const char *argument)
 /* True if one of the options is create=true. */
 static bool creates(char *const *options, unsigned count)
 {
-	struct node value = { .type = NODE_SCALAR };
+	struct node value = {.type = NODE_SCALAR};
 
 	while (count--) {
 		value.text = options[count] + strlen("create=");
-		if (!strncmp(options[count], "create=", strlen("create=")) && config_true(&value))
+		if (!strncmp(options[count], "create=", strlen("create=")) && reading_true(&value))
 			return true;
 	}
 	return false;

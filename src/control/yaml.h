@@ -11,9 +11,9 @@ enum node_type { NODE_SCALAR, NODE_MAPPING, NODE_SEQUENCE };
 /** A value: a text, a mapping of keys to values, or a sequence of values. */
 struct node {
 	enum node_type type;
-	unsigned line;            /**< of its key, if it has one; 1 is the first; 0: not from a file */
-	char *key;                /**< in a mapping; else NULL */
-	char *text;               /**< of a scalar */
+	unsigned line; /**< of its key, if it has one; 1 is the first; 0: not from a file */
+	char *key;     /**< in a mapping; else NULL */
+	char *text;    /**< of a scalar */
 	struct node *first, *next; /**< of its values; next value of what it is in */
 };
 

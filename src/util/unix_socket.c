@@ -95,7 +95,7 @@ int unix_socket_listen(const char *path, mode_t mode, struct error *err)
 		return ret;
 	}
 	if (chmod(path, mode) || listen(fd, 16)) {
-		ret = error_set(err, errno, "socket %s: %s", path, strerror(errno));
+		ret = error_set(err, errno, "socket %s: %s", address.sun_path, strerror(errno));
 		unlink(path);
 		close(fd);
 		return ret;

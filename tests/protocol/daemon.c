@@ -28,6 +28,15 @@
 
 static struct daemon *current; /* for the deadline */
 
+/* Before main, so that each program has it without a word. */
+__attribute__((constructor)) static void choose_tests(void)
+{
+	const char *only = getenv("ONLY");
+
+	if (only)
+		cmocka_set_test_filter(only);
+}
+
 void sleep_ms(int ms)
 {
 	struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* file_private.h - what the two files of the file back-end share: file.c opens, file_io.c serves */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "layer/layer.h"
+#include "util/log.h"
+
+struct file {
+	struct layer layer;
+	char *path;
+	uint64_t size; /* configured: created with, or grown to; 0: as it is */
+	bool create;
+	int direct; /* enum direct */
+	bool discard;
+
+	int fd;        /* through the page cache; holds the lock */
+	int direct_fd; /* or -1 */
+	bool block_device;
+	uint32_t memory_mask; /* address and length of memory for direct I/O, less one */
+	uint32_t offset_mask; /* offset and length in the file for direct I/O, less one */
+	uint32_t block_size;  /* that the device insists on */
+	_Atomic uint64_t bytes;
+	atomic_bool no_punch, no_zero_range; /* the file system said so */
+};
+
+/* Of each queue. */
+struct file_queue {
+	struct log_limit limit;
+	char *bounce;         /* aligned memory for a request that has none; made when first needed */
+	struct io *bouncing;  /* the request that uses it now */
+	struct io *waiting;   /* those that want it next, in order */
+	struct io **waiting_last;
+};
+
+void file_queue_open(struct layer *layer, struct io_queue *queue);
+void file_queue_close(struct layer *layer, struct io_queue *queue);
+void file_submit(struct layer *layer, struct io *io);
