@@ -83,6 +83,12 @@ static bool aligned(const struct file *f, const struct loop_op *op)
 	return !(memory & f->memory_mask) && !((op->offset | length) & f->offset_mask);
 }
 
+static void use(const struct file *f, const struct file_queue *q, struct loop_op *op, bool direct)
+{
+	op->fd = direct ? f->direct_fd : f->fd;
+	op->file = direct ? q->direct_file : q->file;
+}
+
 static uint64_t progress(const struct io *io)
 {
 	return io->op_kernel.offset - io->offset;
@@ -121,7 +127,7 @@ static void bounce(struct file *f, struct io *io)
 	one(op, q->bounce, left < BOUNCE_BYTES ? left : BOUNCE_BYTES);
 	if (io->op == IO_WRITE)
 		io_data_copy_out(io_data_slice(io->data, progress(io)), q->bounce, op->one.iov_len);
-	op->fd = f->direct_fd;
+	use(f, q, op, true);
 	loop_submit(io->queue->loop, op);
 }
 
@@ -149,7 +155,7 @@ static void next_run(struct file *f, struct io *io)
 		next_zeroes(op, io->length - done);
 	else
 		next_data(op, done ? io_data_slice(io->data, done) : io->data, io->length - done);
-	op->fd = f->direct_fd >= 0 ? f->direct_fd : f->fd;
+	use(f, q, op, f->direct_fd >= 0);
 	if (q->bouncing == io || (io->op != IO_ZEROES && f->direct_fd >= 0 && !aligned(f, op)))
 		bounce(f, io);
 	else
@@ -159,10 +165,11 @@ static void next_run(struct file *f, struct io *io)
 /* How to make a range read as zeroes: punch, zero, or write; what fails is not tried again. */
 static void make_zeroes(struct file *f, struct io *io)
 {
+	struct file_queue *q = layer_queue_state(&f->layer, io->queue);
 	struct loop_op *op = &io->op_kernel;
 	bool punch = io->op == IO_DISCARD || ((io->flags & IO_UNMAP) && f->discard);
 
-	op->fd = f->fd;
+	use(f, q, op, false);
 	op->offset = io->offset;
 	op->length = io->length;
 	op->kind = LOOP_FALLOCATE;
@@ -276,7 +283,7 @@ void file_submit(struct layer *layer, struct io *io)
 		break;
 	case IO_FLUSH:
 		op->kind = LOOP_FDATASYNC;
-		op->fd = f->fd;
+		use(f, layer_queue_state(layer, io->queue), op, false);
 		loop_submit(io->queue->loop, op);
 		break;
 	default:
@@ -290,13 +297,18 @@ void file_submit(struct layer *layer, struct io *io)
 void file_queue_open(struct layer *layer, struct io_queue *queue)
 {
 	struct file_queue *q = layer_queue_state(layer, queue);
+	struct file *f = (struct file *)layer;
 
 	q->waiting_last = &q->waiting;
+	q->file = loop_file_add(queue->loop, f->fd);
+	q->direct_file = f->direct_fd >= 0 ? loop_file_add(queue->loop, f->direct_fd) : 0;
 }
 
 void file_queue_close(struct layer *layer, struct io_queue *queue)
 {
 	struct file_queue *q = layer_queue_state(layer, queue);
 
+	loop_file_remove(queue->loop, q->file);
+	loop_file_remove(queue->loop, q->direct_file);
 	free(q->bounce);
 }

@@ -16,6 +16,11 @@ struct engine_ops {
 	struct engine *(*open)(struct loop *loop, struct error *err);
 	void (*close)(struct engine *engine);
 	void (*submit)(struct engine *engine, struct loop_op *op);
+	/** See loop_file_add() and loop_memory_add(); absent where there is no such thing. */
+	int (*file_add)(struct engine *engine, int fd);
+	void (*file_remove)(struct engine *engine, int slot);
+	int (*memory_add)(struct engine *engine, char *base, size_t length);
+	void (*memory_remove)(struct engine *engine, char *base, size_t length);
 	/** Tells the kernel to report @watch->fd; again for one that is known has no effect. */
 	void (*watch)(struct engine *engine, struct loop_watch *watch);
 	/** Ends that; calls loop_watch_free() when the kernel has let go of it. */

@@ -11,7 +11,9 @@
  * Readiness of descriptors is a multishot poll, edge-triggered: an eventfd need never be
  * read. The lowest bit of user_data tells watches from operations; 0 is to be ignored.
  *
- * Not used, by measurement (docs/measurements.md): fixed buffers, fixed files, SQPOLL.
+ * Registered files save the kernel a descriptor look-up for each operation, registered memory
+ * the look-up and pinning of its pages (docs/measurements.md). Both are tables made
+ * sparse when the ring is; what does not fit, or may not be registered, works without.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -25,11 +27,26 @@
 #define SQ_ENTRIES 512
 #define CQ_ENTRIES 4096
 #define WATCH_TAG  1ull
+#define FILES      1024
+#define BUFFERS    512
+#define BUFFER_MAX (1ull << 30) /* the kernel's limit for one */
+
+/* A piece of memory that is registered, with the index of its slot in the ring's table. */
+struct buffer {
+	char *base; /* NULL: free */
+	size_t length;
+	unsigned users;
+};
 
 struct engine {
 	struct loop *loop;
 	struct io_uring ring;
 	unsigned reported; /* in this turn */
+	bool files;        /* the table of files was made */
+	bool file_taken[FILES];
+	bool buffers;      /* the table of buffers was made */
+	unsigned buffers_used; /* one more than the highest slot in use */
+	struct buffer buffer[BUFFERS];
 };
 
 /* The best set of flags that this kernel takes. 0 or -errno. */
@@ -93,6 +110,8 @@ static struct engine *uring_open(struct loop *loop, struct error *err)
 	engine->loop = loop;
 	/* Saves a descriptor look-up at each enter; without it all works as well. */
 	io_uring_register_ring_fd(&engine->ring);
+	engine->files = !io_uring_register_files_sparse(&engine->ring, FILES);
+	engine->buffers = !io_uring_register_buffers_sparse(&engine->ring, BUFFERS);
 	return engine;
 }
 
@@ -101,6 +120,101 @@ static void uring_close(struct engine *engine)
 	io_uring_queue_exit(&engine->ring);
 	free(engine);
 }
+
+/* --- registered files and memory ---------------------------------------------------- */
+
+static int uring_file_add(struct engine *engine, int fd)
+{
+	for (int slot = 0; engine->files && slot < FILES; slot++) {
+		if (engine->file_taken[slot])
+			continue;
+		if (io_uring_register_files_update(&engine->ring, (unsigned)slot, &fd, 1) != 1)
+			return -1;
+		engine->file_taken[slot] = true;
+		return slot;
+	}
+	return -1;
+}
+
+static void uring_file_remove(struct engine *engine, int slot)
+{
+	int none = -1;
+
+	io_uring_register_files_update(&engine->ring, (unsigned)slot, &none, 1);
+	engine->file_taken[slot] = false;
+}
+
+static int set_buffer(struct engine *engine, unsigned slot, char *base, size_t length)
+{
+	struct iovec vec = { base, length };
+	__u64 tag = 0;
+	int ret = io_uring_register_buffers_update_tag(&engine->ring, slot, &vec, &tag, 1);
+
+	if (ret < 0)
+		return ret;
+	engine->buffer[slot] = (struct buffer){ base, length, base ? 1 : 0 };
+	if (base && slot >= engine->buffers_used)
+		engine->buffers_used = slot + 1;
+	return 0;
+}
+
+static int add_piece(struct engine *engine, char *base, size_t length)
+{
+	unsigned slot = BUFFERS;
+
+	for (unsigned i = 0; i < BUFFERS; i++) {
+		if (engine->buffer[i].base == base && engine->buffer[i].length == length) {
+			engine->buffer[i].users++;
+			return 0;
+		}
+		if (!engine->buffer[i].base && slot == BUFFERS)
+			slot = i;
+	}
+	return slot < BUFFERS ? set_buffer(engine, slot, base, length) : -ENOSPC;
+}
+
+static void uring_memory_remove(struct engine *engine, char *base, size_t length)
+{
+	for (unsigned i = 0; i < engine->buffers_used; i++) {
+		struct buffer *b = &engine->buffer[i];
+
+		if (b->base >= base && b->base < base + length && !--b->users)
+			set_buffer(engine, i, NULL, 0);
+	}
+}
+
+static int uring_memory_add(struct engine *engine, char *base, size_t length)
+{
+	if (!engine->buffers)
+		return -ENOTSUP;
+	for (size_t at = 0, n; at < length; at += n) {
+		int ret;
+
+		n = length - at < BUFFER_MAX ? length - at : BUFFER_MAX;
+		ret = add_piece(engine, base + at, n);
+		if (ret) {
+			uring_memory_remove(engine, base, at);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+/* The slot that holds all of @vec, or -1. */
+static int find_buffer(const struct engine *engine, const struct iovec *vec)
+{
+	const char *from = vec->iov_base;
+
+	for (unsigned i = 0; i < engine->buffers_used; i++) {
+		const struct buffer *b = &engine->buffer[i];
+
+		if (from >= b->base && from + vec->iov_len <= b->base + b->length)
+			return (int)i;
+	}
+	return -1;
+}
+
+/* --- operations --------------------------------------------------------------------- */
 
 static struct io_uring_sqe *get_sqe(struct engine *engine)
 {
@@ -111,24 +225,34 @@ static struct io_uring_sqe *get_sqe(struct engine *engine)
 	return sqe;
 }
 
+static void prepare_transfer(const struct engine *engine, struct io_uring_sqe *sqe,
+			     const struct loop_op *op)
+{
+	bool read = op->kind == LOOP_READV;
+	int slot = op->count == 1 && engine->buffers_used ? find_buffer(engine, op->vec) : -1;
+
+	if (op->count > 1) {
+		io_uring_prep_rw(read ? IORING_OP_READV : IORING_OP_WRITEV, sqe, op->fd, op->vec,
+				 op->count, op->offset);
+	} else {
+		io_uring_prep_rw(read ? IORING_OP_READ : IORING_OP_WRITE, sqe, op->fd,
+				 op->vec->iov_base, (unsigned)op->vec->iov_len, op->offset);
+		if (slot >= 0) {
+			sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+			sqe->buf_index = (uint16_t)slot;
+		}
+	}
+	sqe->rw_flags = op->flags;
+}
+
 static void uring_submit(struct engine *engine, struct loop_op *op)
 {
 	struct io_uring_sqe *sqe = get_sqe(engine);
 
 	switch (op->kind) {
 	case LOOP_READV:
-		if (op->count == 1)
-			io_uring_prep_read(sqe, op->fd, op->vec->iov_base,
-					   (unsigned)op->vec->iov_len, op->offset);
-		else
-			io_uring_prep_readv(sqe, op->fd, op->vec, op->count, op->offset);
-		break;
 	case LOOP_WRITEV:
-		if (op->count == 1)
-			io_uring_prep_write(sqe, op->fd, op->vec->iov_base,
-					    (unsigned)op->vec->iov_len, op->offset);
-		else
-			io_uring_prep_writev(sqe, op->fd, op->vec, op->count, op->offset);
+		prepare_transfer(engine, sqe, op);
 		break;
 	case LOOP_FDATASYNC:
 		io_uring_prep_fsync(sqe, op->fd, IORING_FSYNC_DATASYNC);
@@ -138,8 +262,10 @@ static void uring_submit(struct engine *engine, struct loop_op *op)
 					(off_t)op->length);
 		break;
 	}
-	if (op->kind == LOOP_READV || op->kind == LOOP_WRITEV)
-		sqe->rw_flags = op->flags;
+	if (op->file > 0) {
+		sqe->fd = op->file - 1;
+		sqe->flags |= IOSQE_FIXED_FILE;
+	}
 	io_uring_sqe_set_data(sqe, op);
 }
 
@@ -159,7 +285,8 @@ static void uring_unwatch(struct engine *engine, struct loop_watch *watch)
 	if (watch->armed) {
 		/* Its last completion, and with it the end of the watch, is still to come. */
 		sqe = get_sqe(engine);
-		io_uring_prep_poll_remove(sqe, (uintptr_t)watch | WATCH_TAG);
+		/* Not POLL_REMOVE, which fails if the poll has just fired: this marks it anyway. */
+		io_uring_prep_cancel64(sqe, (uintptr_t)watch | WATCH_TAG, 0);
 		sqe->user_data = 0;
 		io_uring_submit(&engine->ring); /* the descriptor may be closed next */
 	} else if (!watch->reporting) {
@@ -234,6 +361,10 @@ const struct engine_ops engine_uring = {
 	.open = uring_open,
 	.close = uring_close,
 	.submit = uring_submit,
+	.file_add = uring_file_add,
+	.file_remove = uring_file_remove,
+	.memory_add = uring_memory_add,
+	.memory_remove = uring_memory_remove,
 	.watch = uring_watch,
 	.unwatch = uring_unwatch,
 	.turn = uring_turn,

@@ -502,6 +502,27 @@ void loop_submit(struct loop *loop, struct loop_op *op)
 	loop->ops->submit(loop->engine, op);
 }
 
+int loop_file_add(struct loop *loop, int fd)
+{
+	return loop->ops->file_add ? loop->ops->file_add(loop->engine, fd) + 1 : 0;
+}
+
+void loop_file_remove(struct loop *loop, int file)
+{
+	if (file)
+		loop->ops->file_remove(loop->engine, file - 1);
+}
+
+int loop_memory_add(struct loop *loop, void *base, size_t length)
+{
+	return loop->ops->memory_add ? loop->ops->memory_add(loop->engine, base, length) : -ENOTSUP;
+}
+
+void loop_memory_remove(struct loop *loop, void *base, size_t length)
+{
+	loop->ops->memory_remove(loop->engine, base, length);
+}
+
 struct loop_watch *loop_watch_add(struct loop *loop, int fd, void (*ready)(void *data), void *data)
 {
 	struct loop_watch *watch = calloc(1, sizeof *watch);

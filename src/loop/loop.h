@@ -80,6 +80,7 @@ struct loop_op {
 	int result;           /**< the engine's, likewise */
 	enum loop_op_kind kind;
 	int fd;
+	int file;                /**< of @fd: from loop_file_add(), or 0 */
 	uint64_t offset;         /**< in the file, bytes */
 	const struct iovec *vec; /**< READV, WRITEV; must stay until done */
 	uint32_t count;          /**< of @vec, 1..1024 */
@@ -91,6 +92,24 @@ struct loop_op {
 
 /** Gives @op to the kernel, with all others of this turn. On the loop's own thread. */
 void loop_submit(struct loop *loop, struct loop_op *op);
+
+/**
+ * Registers @fd with the kernel for operations on this loop, which makes each of them cheaper. What
+ * to set as loop_op.file: positive, or 0 if there is nothing to be had; @fd works without as well.
+ */
+int loop_file_add(struct loop *loop, int fd);
+
+/** Ends that; no operation may be under way. 0 is allowed. */
+void loop_file_remove(struct loop *loop, int file);
+
+/**
+ * Registers memory with the kernel, which pins it: all of it is allocated, and stays. Operations of
+ * one iovec inside it get cheaper. Counted. 0 or -errno: -ENOMEM also if RLIMIT_MEMLOCK is in the way.
+ */
+int loop_memory_add(struct loop *loop, void *base, size_t length);
+
+/** Ends that. */
+void loop_memory_remove(struct loop *loop, void *base, size_t length);
 
 /* --- file descriptors --------------------------------------------------------------- */
 

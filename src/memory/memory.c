@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "loop/loop.h"
 #include "util/error.h"
 
 /* --- mappings ----------------------------------------------------------------------- */
@@ -242,6 +243,27 @@ void *memory_user(const struct memory *memory, uint64_t user, uint64_t length)
 			return r->host + (user - r->user);
 	}
 	return NULL;
+}
+
+int memory_pin(const struct memory *memory, struct loop *loop)
+{
+	for (unsigned i = 0; i < memory->count; i++) {
+		const struct region *r = &memory->region[i];
+		int ret = loop_memory_add(loop, r->host, r->size);
+
+		if (!ret)
+			continue;
+		while (i-- > 0)
+			loop_memory_remove(loop, memory->region[i].host, memory->region[i].size);
+		return ret;
+	}
+	return 0;
+}
+
+void memory_unpin(const struct memory *memory, struct loop *loop)
+{
+	for (unsigned i = 0; i < memory->count; i++)
+		loop_memory_remove(loop, memory->region[i].host, memory->region[i].size);
 }
 
 bool memory_broken(const struct memory *memory)

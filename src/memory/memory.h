@@ -22,6 +22,7 @@
 #include <sys/uio.h>
 
 struct error;
+struct loop;
 
 /** Most regions of a table: what a VMM's GET_MAX_MEM_SLOTS learns. */
 #define MEMORY_REGIONS 256
@@ -74,6 +75,13 @@ void memory_release(struct memory *memory);
  */
 int memory_gather(const struct memory *memory, uint64_t guest, uint64_t length, struct iovec *vec,
 		  unsigned room);
+
+/**
+ * Registers all of it with @loop, see loop_memory_add(). 0, or -errno with nothing registered. On the
+ * loop's own thread.
+ */
+int memory_pin(const struct memory *memory, struct loop *loop);
+void memory_unpin(const struct memory *memory, struct loop *loop);
 
 /** Our address of @length bytes at the VMM's own address @user; NULL unless inside one region. */
 void *memory_user(const struct memory *memory, uint64_t user, uint64_t length);

@@ -39,7 +39,7 @@ __attribute__((constructor)) static void choose_tests(void)
 
 void sleep_ms(int ms)
 {
-	struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+	struct timespec pause = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
 
 	nanosleep(&pause, NULL);
 }
@@ -64,12 +64,12 @@ static void remove_directory(const char *dir)
 		waitpid(pid, NULL, 0);
 }
 
-static void on_deadline(int signal)
+/* The time is up, or somebody ends the test: nothing stays behind. */
+static void on_end(int signal)
 {
 	static const char text[] = "# the test exceeded its time\n";
 
-	(void)signal;
-	if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0)
+	if (signal == SIGALRM && write(STDOUT_FILENO, text, sizeof(text) - 1) < 0)
 		_exit(3);
 	if (current && current->pid > 0)
 		kill(current->pid, SIGKILL);
@@ -80,9 +80,6 @@ static void on_deadline(int signal)
 
 void daemon_deadline(unsigned seconds)
 {
-	struct sigaction action = {.sa_handler = on_deadline};
-
-	sigaction(SIGALRM, &action, NULL);
 	alarm(seconds);
 }
 
@@ -96,12 +93,16 @@ static void clean_current(void)
 void daemon_prepare(struct daemon *daemon)
 {
 	const char *base = getenv("TMPDIR");
+	struct sigaction action = { .sa_handler = on_end };
 	static bool registered;
 
 	clean_current();
 	if (!registered)
 		atexit(clean_current);
 	registered = true;
+	sigaction(SIGALRM, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
 	memset(daemon, 0, sizeof(*daemon));
 	/* Short: a UNIX socket's path has 107 bytes. */
 	if ((size_t)snprintf(daemon->dir, sizeof(daemon->dir), "%s/penstock-XXXXXX",
@@ -148,7 +149,7 @@ void daemon_make_image(const struct daemon *daemon, const char *name, uint64_t b
 static pid_t spawn(const struct daemon *daemon, const char *const *args)
 {
 	const char *binary = getenv("PENSTOCK");
-	const char *argv[DAEMON_ARGS + 2] = {binary};
+	const char *argv[DAEMON_ARGS + 2] = { binary };
 	pid_t parent = getpid();
 
 	if (!binary)
@@ -197,7 +198,7 @@ bool daemon_alive(struct daemon *daemon)
 /* Where the daemon reports readiness, as sd_notify(3) says. */
 static int open_notify_socket(const struct daemon *daemon)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", daemon_path(daemon, "notify"));
@@ -209,7 +210,7 @@ static int open_notify_socket(const struct daemon *daemon)
 
 static bool wait_ready(struct daemon *daemon, int fd)
 {
-	struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
 	char text[256];
 
 	for (int64_t end = clock_ms() + 20000; clock_ms() < end && daemon_alive(daemon);) {
@@ -270,7 +271,7 @@ int daemon_stop(struct daemon *daemon)
 
 int64_t daemon_cpu_ms(const struct daemon *daemon)
 {
-	struct timespec used = {0};
+	struct timespec used = { 0 };
 	clockid_t clock;
 
 	if (clock_getcpuclockid(daemon->pid, &clock) || clock_gettime(clock, &used))

@@ -14,6 +14,7 @@ struct virtio_blk_settings {
 	char *socket;
 	uint64_t queues;     /**< 1..32 */
 	uint64_t queue_size; /**< entries, a power of two, 16..1024 */
+	bool pin;            /**< register guest memory with the kernel */
 	char *serial;        /**< at most 20 bytes; NULL: the disk's name */
 };
 

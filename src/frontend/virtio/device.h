@@ -46,6 +46,7 @@ struct virtio_device {
 	const struct virtio_device_ops *ops;
 	uint64_t features;    /**< as negotiated */
 	bool single_loop;     /**< all queues on one loop */
+	bool pin;             /**< register guest memory with the kernel, see loop_memory_add() */
 	/** Set by the transport: config space has changed, tell the driver. NULL if nobody is there. */
 	void (*config_changed)(struct virtio_device *dev);
 	void *transport; /**< of whoever set config_changed */

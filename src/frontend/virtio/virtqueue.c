@@ -109,6 +109,18 @@ static void interrupt(struct virtqueue *vq)
 		virtqueue_break(vq, "cannot signal its call descriptor: %s", strerror(errno));
 }
 
+static void pin(struct virtqueue *vq)
+{
+	int ret = memory_pin(vq->memory, vq->loop);
+
+	vq->pinned = !ret;
+	if (ret)
+		log_warn("vm %s: %s %s: queue %u: its memory cannot be pinned: %s%s; going on without",
+			 vq->dev->device.vm, vq->dev->device.kind, vq->dev->device.disk->name,
+			 vq->index, strerror(-ret),
+			 ret == -ENOMEM ? " (is RLIMIT_MEMLOCK large enough?)" : "");
+}
+
 static void start_received(struct loop_message *message)
 {
 	struct virtqueue *vq = container_of(message, struct virtqueue, start_message);
@@ -126,6 +138,8 @@ static void start_received(struct loop_message *message)
 		if (!vq->kick)
 			virtqueue_break(vq, "cannot watch its kick descriptor: out of memory");
 	}
+	if (vq->dev->pin)
+		pin(vq);
 	vq->running = true;
 	/* What a predecessor completed and did not announce, or what was kicked to it, is lost
 	 * otherwise; to a driver that expects neither, both are harmless. */
@@ -191,7 +205,8 @@ static bool arm_ring(struct loop_poller *poller)
 
 static void show(struct virtqueue *vq)
 {
-	if (vq->ring->publish(vq))
+	vq->interrupted = vq->ring->publish(vq);
+	if (vq->interrupted)
 		interrupt(vq);
 	else
 		stats_add(&vq->stats->interrupts_suppressed, 1);
@@ -320,6 +335,8 @@ static void end(struct loop_task *task)
 	loop_poller_stop(vq->loop, &vq->poller);
 	vq->final_base = vq->ring->base(vq);
 	vq->dev->ops->queue_stop(vq);
+	if (vq->pinned)
+		memory_unpin(vq->memory, vq->loop);
 	loop_send(vq->control, &vq->stopped_message);
 }
 

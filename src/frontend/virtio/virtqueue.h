@@ -84,6 +84,8 @@ struct virtqueue {
 	uint16_t size;
 	bool event_idx, indirect;
 	bool running, broken, armed;
+	bool pinned;            /**< its memory is registered with the loop */
+	bool interrupted;       /**< the driver wanted an interrupt for the last batch */
 
 	uint16_t next_avail;    /**< split: free-running; packed: slot */
 	uint16_t seen_avail;    /**< split: the driver's index as last read */
