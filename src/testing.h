@@ -65,8 +65,8 @@ static inline void testing_late(struct loop_timer *timer)
 }
 
 /** Does it, with @flags; its status. Aborts the test program if that takes longer than 10 s. */
-static inline int testing_io(struct disk *disk, enum loop_engine engine, enum io_op op, uint8_t flags,
-			     uint64_t offset, uint64_t length, void *bytes)
+static inline int testing_io(struct disk *disk, enum loop_engine engine, enum io_op op,
+			     uint8_t flags, uint64_t offset, uint64_t length, void *bytes)
 {
 	struct loop_config config = { .name = "testing", .engine = engine, .cpu = -1 };
 	struct testing_io t = { .start.run = testing_start,

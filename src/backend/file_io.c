@@ -167,7 +167,7 @@ static void make_zeroes(struct file *f, struct io *io)
 {
 	struct file_queue *q = layer_queue_state(&f->layer, io->queue);
 	struct loop_op *op = &io->op_kernel;
-	bool punch = io->op == IO_DISCARD || ((io->flags & IO_UNMAP) && f->discard);
+	bool punch = f->discard && (io->op == IO_DISCARD || (io->flags & IO_UNMAP));
 
 	use(f, q, op, false);
 	op->offset = io->offset;

@@ -17,9 +17,9 @@
 
 #include "layer/layer.h"
 
-#define ROOTS   4u
-#define PARTS   3u
-#define FRAMES  3u
+#define ROOTS	4u
+#define PARTS	3u
+#define FRAMES	3u
 #define VECTORS 2u
 
 static struct loop *loop;
@@ -58,8 +58,8 @@ static void slices(void **unused)
 		io_data_copy_out(slice, out, 1);
 		assert_int_equal(out[0], bytes[start]);
 		/* A slice of a slice. */
-		assert_memory_equal(&(struct io_data[]){ io_data_slice(io_data_slice(all, start / 2),
-								      start - start / 2) }[0],
+		assert_memory_equal(&(struct io_data[]){ io_data_slice(
+					    io_data_slice(all, start / 2), start - start / 2) }[0],
 				    &slice, sizeof slice);
 	}
 	assert_int_equal(io_data_length(io_data_slice(all, 10)), 0);
@@ -417,7 +417,8 @@ static void check_breach(const struct breach *b)
 	close(said[0]);
 	waitpid(child, &status, 0);
 	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT || !strstr(text, b->rule))
-		fail_msg("'%s' was not caught: status %#x, said: %s", b->rule, (unsigned)status, text);
+		fail_msg("'%s' was not caught: status %#x, said: %s", b->rule, (unsigned)status,
+			 text);
 }
 
 static void breaches_abort(void **unused)
@@ -442,7 +443,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(pools_end_and_begin_again, open_queue, close_queue),
 		cmocka_unit_test_setup_teardown(completions_come_in_order_and_later, open_queue,
 						close_queue),
-		cmocka_unit_test_setup_teardown(frames_restore_what_they_saw, open_queue, close_queue),
+		cmocka_unit_test_setup_teardown(frames_restore_what_they_saw, open_queue,
+						close_queue),
 		cmocka_unit_test_setup_teardown(parts_come_back_as_one, open_queue, close_queue),
 		cmocka_unit_test_setup_teardown(no_parts_are_a_success, open_queue, close_queue),
 		cmocka_unit_test_setup_teardown(breaches_abort, open_queue, close_queue),

@@ -136,9 +136,9 @@ static void caches(void **unused)
 		struct disk_config config = { .cache = rows[i].cache };
 		struct disk *disk = make_disk(&config, 1 << 20);
 
-		assert_int_equal(act(disk, rows[i].op, rows[i].flags, 0,
-				     rows[i].op == IO_FLUSH ? 0 : 4096),
-				 0);
+		assert_int_equal(
+			act(disk, rows[i].op, rows[i].flags, 0, rows[i].op == IO_FLUSH ? 0 : 4096),
+			0);
 		if (seen.count != rows[i].arrives)
 			fail_msg("row %u: %u requests arrived", i, seen.count);
 		if (rows[i].arrives && rows[i].op != IO_FLUSH && seen.flags != rows[i].as)

@@ -30,15 +30,15 @@
 #include "util/error.h"
 #include "util/log.h"
 
-#define BLOCK      512u
-#define BLOCKS     2048u             /* of the largest disk */
-#define LONGEST    (96 * BLOCK)      /* bytes of a request */
-#define VECTORS    12u               /* iovecs of a request */
-#define GAP        16u               /* bytes that nobody may touch before each iovec, at least */
-#define DEPTH      32u
-#define REQUESTS   1500u             /* for each stack */
-#define STACKS     30u               /* for each engine */
-#define CANDIDATES 12u               /* contents that a block may have */
+#define BLOCK	   512u
+#define BLOCKS	   2048u	/* of the largest disk */
+#define LONGEST	   (96 * BLOCK) /* bytes of a request */
+#define VECTORS	   12u		/* iovecs of a request */
+#define GAP	   16u		/* bytes that nobody may touch before each iovec, at least */
+#define DEPTH	   32u
+#define REQUESTS   1500u		/* for each stack */
+#define STACKS	   30u			/* for each engine */
+#define CANDIDATES 12u			/* contents that a block may have */
 #define PATIENCE   (20ull * 1000000000) /* ns for a stack */
 
 /* --- chance ------------------------------------------------------------------------- */
@@ -295,7 +295,9 @@ static void __attribute__((format(printf, 1, 2))) wrong(const char *format, ...)
 static void content(uint64_t stamp, uint64_t block, unsigned char *bytes)
 {
 	for (unsigned i = 0; i < BLOCK; i++)
-		bytes[i] = stamp ? (unsigned char)((stamp * 0x9e3779b97f4a7c15ull + block * 131) >> i % 48) : 0;
+		bytes[i] = stamp ? (unsigned char)((stamp * 0x9e3779b97f4a7c15ull + block * 131) >>
+						   i % 48)
+				 : 0;
 }
 
 static bool may_be(const struct block *b, uint64_t stamp)
@@ -406,7 +408,8 @@ static void check_gaps(const struct request *r)
 			to = (unsigned char *)r->data.vec[i].iov_base + (i ? 0 : r->data.skip);
 		for (; r->memory + at < to; at++)
 			if (r->memory[at] != 0xa5) {
-				wrong("%s: a %s wrote outside its iovecs", run.what, io_op_name(r->op));
+				wrong("%s: a %s wrote outside its iovecs", run.what,
+				      io_op_name(r->op));
 				return;
 			}
 		if (i < r->data.count)
@@ -426,8 +429,8 @@ static void completed(struct layer *layer, struct io *io)
 	    (r->memory && memcmp(&io->data, &r->data, sizeof r->data)))
 		wrong("%s: a %s came back changed: offset %" PRIu64 " length %" PRIu64
 		      ", sent as %s %" PRIu64 " %" PRIu64,
-		      run.what, io_op_name(io->op), io->offset, io->length, io_op_name(r->op), r->offset,
-		      r->length);
+		      run.what, io_op_name(io->op), io->offset, io->length, io_op_name(r->op),
+		      r->offset, r->length);
 	r->out = false;
 	run.out--;
 	run.total++;
@@ -500,7 +503,7 @@ static void submit(enum io_op op, uint64_t offset, uint64_t length)
 
 static void issue(void)
 {
-	static const enum io_op ops[] = { IO_READ, IO_READ, IO_READ,   IO_WRITE,  IO_WRITE,
+	static const enum io_op ops[] = { IO_READ,  IO_READ,  IO_READ,	  IO_WRITE, IO_WRITE,
 					  IO_WRITE, IO_FLUSH, IO_DISCARD, IO_ZEROES };
 	enum io_op op = ops[chance(sizeof ops / sizeof *ops)];
 	uint64_t size = run.disk->block_size, most = LONGEST / size, offset, length;
@@ -587,11 +590,12 @@ static void open_stack(void)
 	config.cache = (int)chance(3);
 	if (chance(3) == 0)
 		config.size = 1000 * 1024;
-	n = (size_t)snprintf(run.what, sizeof run.what, "seed %" PRIu64 ", %s, blocks of %s, cache %d:",
-			     seed, loop_engine_name(run.loop), config.block_size ? "4096" : "512",
-			     config.cache);
+	n = (size_t)snprintf(
+		run.what, sizeof run.what, "seed %" PRIu64 ", %s, blocks of %s, cache %d:", seed,
+		loop_engine_name(run.loop), config.block_size ? "4096" : "512", config.cache);
 	for (unsigned i = 0; i < count; i++)
-		n += (size_t)snprintf(run.what + n, sizeof run.what - n, " %s", layers[i].ops->name);
+		n += (size_t)snprintf(run.what + n, sizeof run.what - n, " %s",
+				      layers[i].ops->name);
 	run.disk = disk_open("model", &config, layers, count, NULL, &err);
 	if (!run.disk) {
 		wrong("%s: %s", run.what, err.text);
@@ -676,7 +680,8 @@ static void check_stacks(enum loop_engine engine)
 		print_message("# %s\n", err.text);
 		skip();
 	}
-	snprintf(directory, sizeof directory, "%s/penstock-model-XXXXXX", temporary ? temporary : "/tmp");
+	snprintf(directory, sizeof directory, "%s/penstock-model-XXXXXX",
+		 temporary ? temporary : "/tmp");
 	assert_non_null(mkdtemp(directory));
 	run = (struct run){ .directory = directory,
 			    .engine = engine,
@@ -691,8 +696,8 @@ static void check_stacks(enum loop_engine engine)
 	snprintf(path, sizeof path, "%s/disk.img", directory);
 	unlink(path);
 	rmdir(directory);
-	print_message("# %" PRIu64 " requests, %" PRIu64 " failed as they were told to\n", run.total,
-		      run.failed);
+	print_message("# %" PRIu64 " requests, %" PRIu64 " failed as they were told to\n",
+		      run.total, run.failed);
 	if (*run.failure)
 		fail_msg("%s", run.failure);
 	assert_true(run.total > REQUESTS / 4);

@@ -15,7 +15,7 @@
  *
  * Requests that wait for a device give the guest nothing to react to, so a loop does not
  * spin while it waits for storage: after taking requests it polls only for GRACE, and only
- * if the guest has several in flight and so may be in the middle of submitting more.
+ * if the guest has fewer in flight than it uses to, and so is in the middle of submitting more.
  *
  * A turn that found work looks once more before it goes to the kernel: what came meanwhile is
  * submitted together, and if nothing came the loop submits and sleeps in one system call.

@@ -139,7 +139,7 @@ static void timers_fire_in_order(void **unused)
 
 /* --- messages ------------------------------------------------------------------------- */
 
-#define SENDERS  4
+#define SENDERS	 4
 #define MESSAGES 2000
 
 struct numbered {
@@ -302,8 +302,8 @@ static void add_watches(struct loop_message *message)
 {
 	(void)message;
 	for (unsigned i = 1; i < 3; i++)
-		watched.watch[i] = loop_watch_add(here.loop, watched.fd[i], is_ready,
-						  (void *)(uintptr_t)i);
+		watched.watch[i] =
+			loop_watch_add(here.loop, watched.fd[i], is_ready, (void *)(uintptr_t)i);
 	write_one(watched.fd[0]);
 }
 
@@ -443,7 +443,8 @@ static void tasks_run_in_order(void **unused)
 	memset(&tasks, 0, sizeof tasks);
 	here.loop = make_loop(0);
 	run_here(&first);
-	assert_string_equal(tasks.order, "20131" "31");
+	assert_string_equal(tasks.order, "20131"
+					 "31");
 }
 
 /* --- pollers -------------------------------------------------------------------------- */
@@ -722,7 +723,8 @@ static int with_uring(void **unused)
 	(void)unused;
 	engine = LOOP_URING;
 	if (!loop_uring_permitted(&why)) {
-		print_message("# io_uring is not permitted here (%s): threads once more\n", why.text);
+		print_message("# io_uring is not permitted here (%s): threads once more\n",
+			      why.text);
 		engine = LOOP_THREADS;
 	}
 	return 0;

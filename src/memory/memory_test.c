@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* memory_test.c - tables of guest memory, the checked gather, and memory that is truncated under us */
+/* memory_test.c - tables of guest memory, the checked gather, and memory that is truncated under us
+ */
 #include "memory/memory.h"
 
 #include <errno.h>
@@ -44,8 +45,8 @@ static void add(struct memory **memory, uint64_t guest, uint64_t size, uint64_t 
 	*memory = more;
 }
 
-static void refused(const struct memory *memory, uint64_t guest, uint64_t size, uint64_t user, int fd,
-		    uint64_t offset, const char *why)
+static void refused(const struct memory *memory, uint64_t guest, uint64_t size, uint64_t user,
+		    int fd, uint64_t offset, const char *why)
 {
 	struct error err = { 0 };
 

@@ -296,7 +296,11 @@ static void start_discard(struct blk_queue *q, struct io *io, uint32_t type,
 	uint32_t flags, allowed = type == VIRTIO_BLK_T_WRITE_ZEROES ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
 	uint64_t length;
 
-	if (chain->read_bytes != sizeof(struct virtio_blk_outhdr) + sizeof seg) {
+	uint64_t feature = type == VIRTIO_BLK_T_DISCARD ? VIRTIO_BLK_F_DISCARD :
+							  VIRTIO_BLK_F_WRITE_ZEROES;
+
+	if (!(q->blk->dev.features >> feature & 1) ||
+	    chain->read_bytes != sizeof(struct virtio_blk_outhdr) + sizeof seg) {
 		end(q, io, VIRTIO_BLK_S_UNSUPP, 1);
 		return;
 	}

@@ -39,9 +39,9 @@
 
 #include "frontend/virtio/virtqueue.h"
 
-#define ENTRIES  16 /* of the largest ring */
+#define ENTRIES	 16 /* of the largest ring */
 #define SEGMENTS 3  /* of the longest chain */
-#define STEPS    400000u
+#define STEPS	 50000u
 
 /* Everything that the device shares with the driver and with its successor. */
 struct arena {
@@ -236,8 +236,8 @@ static void add_packed(struct driver *d, struct request *r, bool indirect)
 	for (unsigned i = 0; i < r->slots; i++) {
 		struct vring_packed_desc *at = &ring[d->next_avail];
 		struct vring_desc s = segment(r, i);
-		uint16_t flags = (uint16_t)(d->avail_wrap ? 1u << VRING_PACKED_DESC_F_AVAIL :
-							    1u << VRING_PACKED_DESC_F_USED);
+		uint16_t flags = (uint16_t)(d->avail_wrap ? 1u << VRING_PACKED_DESC_F_AVAIL
+							  : 1u << VRING_PACKED_DESC_F_USED);
 
 		if (indirect)
 			s = (struct vring_desc){ .addr = id,
@@ -288,8 +288,8 @@ static bool see_one(struct driver *d, uint32_t id, uint32_t length)
 		return false;
 	}
 	if (length != written_of(r->number)) {
-		wrong("the driver was shown %u (request %" PRIu64 ") with %u bytes, not %u", id, r->number,
-		      length, written_of(r->number));
+		wrong("the driver was shown %u (request %" PRIu64 ") with %u bytes, not %u", id,
+		      r->number, length, written_of(r->number));
 		return false;
 	}
 	r->out = false;
@@ -349,12 +349,8 @@ static inline __attribute__((always_inline)) void step_no_more(void)
 }
 #define CAN_STEP 1
 #else
-static void step(void)
-{
-}
-static void step_no_more(void)
-{
-}
+static void step(void) {}
+static void step_no_more(void) {}
 #define CAN_STEP 0
 #endif
 
@@ -379,7 +375,6 @@ struct device {
 		call;                                                                              \
 		step_no_more();                                                                    \
 	} while (0)
-
 
 static void device_init(struct device *dev, struct arena *a, const struct driver *d, uint32_t base)
 {
@@ -415,8 +410,8 @@ static bool device_pop(struct device *dev)
 	for (unsigned i = 0; i < (unsigned)chain.readable + chain.writable; i++)
 		if ((uint64_t)(uintptr_t)vec[i].iov_base != address_of(number, i) ||
 		    vec[i].iov_len != length_of(number, i) || (i > 0) != (i >= chain.readable))
-			wrong("segment %u of request %" PRIu64 " was popped as %p, %zu bytes", i, number,
-			      vec[i].iov_base, vec[i].iov_len);
+			wrong("segment %u of request %" PRIu64 " was popped as %p, %zu bytes", i,
+			      number, vec[i].iov_base, vec[i].iov_len);
 	if (dev->count == dev->vq.size) {
 		wrong("more chains were popped than the ring holds");
 		return false;
@@ -456,7 +451,8 @@ static void pop_all(struct device *dev, const struct driver *d)
 		unsigned id = dev->popped[dev->count - 1].id;
 
 		if (id >= d->size || !d->request[id].out || d->request[id].number != number)
-			wrong("request %" PRIu64 " was popped as %u, which is not in flight", number, id);
+			wrong("request %" PRIu64 " was popped as %u, which is not in flight",
+			      number, id);
 		else if (d->packed && d->request[id].slots != dev->popped[dev->count - 1].slots)
 			wrong("request %" PRIu64 " was popped with %u slots, not %u", number,
 			      dev->popped[dev->count - 1].slots, d->request[id].slots);

@@ -173,6 +173,21 @@ static void disarm(struct virtqueue *vq)
 	vq->ring->disarm(vq);
 }
 
+/*
+ * More will follow at once if the driver has fewer in flight than it uses to: it is in the middle of
+ * submitting. The level rises at once and falls slowly.
+ */
+static void expect(struct virtqueue *vq)
+{
+	unsigned out = vq->broken ? 0 : vq->outstanding(vq);
+
+	vq->poller.deep = out < vq->level;
+	if (out >= vq->level)
+		vq->level = out;
+	else
+		vq->level -= (vq->level - out + 15) / 16;
+}
+
 static bool poll_ring(struct loop_poller *poller)
 {
 	struct virtqueue *vq = container_of(poller, struct virtqueue, poller);
@@ -185,7 +200,7 @@ static bool poll_ring(struct loop_poller *poller)
 			loop_task_queue(vq->loop, &vq->end_task);
 		return false;
 	}
-	vq->poller.deep = !vq->broken && vq->outstanding(vq) > 1;
+	expect(vq);
 	return true;
 }
 

@@ -85,6 +85,7 @@ struct virtqueue {
 	bool event_idx, indirect;
 	bool running, broken, armed;
 	bool pinned;            /**< its memory is registered with the loop */
+	unsigned level;         /**< how many requests the driver keeps in flight, lately at most */
 	bool interrupted;       /**< the driver wanted an interrupt for the last batch */
 
 	uint16_t next_avail;    /**< split: free-running; packed: slot */
