@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fuzz.c - what the fuzz targets share; see fuzz.h */
+#include "fuzz.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "layer/disk.h"
+#include "loop/loop.h"
+#include "util/error.h"
+#include "util/log.h"
+
+/* Linked in the place of log_write(): the text is made, for what its arguments may do, and dropped.
+ */
+void __wrap_log_write(enum log_level level, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+void __wrap_log_write(enum log_level level, const char *format, ...)
+{
+	char text[1000];
+	va_list args;
+
+	(void)level;
+	va_start(args, format);
+	vsnprintf(text, sizeof text, format, args);
+	va_end(args);
+}
+
+uint8_t input_byte(struct input *in)
+{
+	uint8_t byte = 0;
+
+	input_bytes(in, &byte, 1);
+	return byte;
+}
+
+void input_bytes(struct input *in, void *to, size_t size)
+{
+	size_t n = size < in->size ? size : in->size;
+
+	memset(to, 0, size);
+	if (!n)
+		return;
+	memcpy(to, in->data, n);
+	in->data += n;
+	in->size -= n;
+}
+
+struct disk *fuzz_disk(const char *kind, int read_only)
+{
+	struct layer_setting size = { (char *)"size", (char *)"1M", 0 };
+	struct layer_config stack = { layer_find(kind), 1, &size };
+	struct disk_config config = { 0 };
+	struct error err = { 0 };
+	struct disk *disk;
+
+	options_init(disk_options, &config);
+	config.read_only = read_only;
+	disk = disk_open(kind, &config, &stack, 1, NULL, &err);
+	if (!disk) {
+		fprintf(stderr, "%s\n", err.text);
+		exit(1);
+	}
+	return disk;
+}
+
+struct loop *fuzz_loop(const char *name)
+{
+	struct loop_config config = { .name = name, .engine = LOOP_AUTO, .cpu = -1 };
+	struct error err = { 0 };
+	struct loop *loop = loop_create(&config, &err);
+
+	if (!loop || loop_start(loop, &err)) {
+		fprintf(stderr, "%s\n", err.text);
+		exit(1);
+	}
+	return loop;
+}
