@@ -40,7 +40,7 @@ static bool read_tree(const struct invocation *in, struct node *tree, struct con
 /* Reads the file @path, or the embedded configuration. */
 static bool read_file(const struct invocation *in, const char *path, struct config *config)
 {
-	struct mistakes mistakes = {.file = path ? path : "(embedded configuration)"};
+	struct mistakes mistakes = { .file = path ? path : "(embedded configuration)" };
 
 	return read_tree(in,
 			 path ? yaml_read(path, &mistakes)
@@ -50,8 +50,8 @@ static bool read_file(const struct invocation *in, const char *path, struct conf
 
 static int serve(const struct invocation *in)
 {
-	struct mistakes mistakes = {0};
-	struct config config = {0};
+	struct mistakes mistakes = { 0 };
+	struct config config = { 0 };
 	int status = 2;
 
 	if (read_tree(in,
@@ -65,7 +65,7 @@ static int serve(const struct invocation *in)
 
 static int run(const struct invocation *in)
 {
-	struct config config = {0};
+	struct config config = { 0 };
 	int status = 2;
 
 	if (read_file(in, in->count ? in->arguments[0] : NULL, &config))
@@ -76,7 +76,7 @@ static int run(const struct invocation *in)
 
 static int check(const struct invocation *in)
 {
-	struct config config = {0};
+	struct config config = { 0 };
 	int status = read_file(in, in->arguments[0], &config) ? 0 : 2;
 
 	config_release(&config);
@@ -85,7 +85,7 @@ static int check(const struct invocation *in)
 
 static int qemu_arguments(const struct invocation *in)
 {
-	struct config config = {0};
+	struct config config = { 0 };
 	int status = 2;
 
 	if (!in->config)
@@ -100,10 +100,10 @@ static const struct {
 	const char *name;
 	int (*run)(const struct invocation *in);
 } dispatch[] = {
-	{"serve", serve},	   {"run", run},
-	{"check", check},	   {"status", client_status},
-	{"resize", client_resize}, {"qemu-args", qemu_arguments},
-	{"help", command_help},
+	{ "serve", serve },          { "run", run },
+	{ "check", check },          { "status", client_status },
+	{ "resize", client_resize }, { "qemu-args", qemu_arguments },
+	{ "help", command_help },
 };
 
 int main(int argc, char **argv)

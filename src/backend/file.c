@@ -37,9 +37,9 @@ static int check_type(struct file *f, struct stat *st, struct error *err)
 		return error_set(err, errno, "%s: %s", f->path, strerror(errno));
 	f->block_device = S_ISBLK(st->st_mode);
 	if (!S_ISREG(st->st_mode) && !f->block_device)
-		return error_set(err, EINVAL, "%s is %s; expected an image file or a block device",
-				 f->path,
-				 S_ISDIR(st->st_mode) ? "a directory" : "neither a file nor a disk");
+		return error_set(
+			err, EINVAL, "%s is %s; expected an image file or a block device", f->path,
+			S_ISDIR(st->st_mode) ? "a directory" : "neither a file nor a disk");
 	return 0;
 }
 
@@ -54,21 +54,25 @@ static int open_path(struct file *f, struct error *err)
 	f->fd = open(f->path, flags);
 	if (f->fd < 0 && errno == ENOENT && f->create && !f->layer.read_only) {
 		if (!f->size)
-			return error_set(err, EINVAL, "%s: option 'size' says how large to create it; it is missing",
-					 f->path);
+			return error_set(
+				err, EINVAL,
+				"%s: option 'size' says how large to create it; it is missing",
+				f->path);
 		f->fd = open(f->path, flags | O_CREAT | O_EXCL, 0600);
 	}
 	if (f->fd >= 0)
 		return 0;
 	if (errno == ENOENT)
 		return error_set(err, ENOENT,
-				 "%s does not exist (options create=true and size=... make it)", f->path);
+				 "%s does not exist (options create=true and size=... make it)",
+				 f->path);
 	if (errno == EBUSY)
 		return error_set(err, EBUSY, "%s is in use: mounted, or part of something that is",
 				 f->path);
 	if (errno == EACCES || errno == EROFS)
 		return error_set(err, errno, "%s: %s%s", f->path, strerror(errno),
-				 f->layer.read_only ? "" : " (read-only=true opens it for reading)");
+				 f->layer.read_only ? ""
+						    : " (read-only=true opens it for reading)");
 	return error_set(err, errno, "%s: %s", f->path, strerror(errno));
 }
 
@@ -80,12 +84,14 @@ static int take_lock(struct file *f, struct error *err)
 
 	for (unsigned waited = 0; fcntl(f->fd, F_OFD_SETLK, &lock); waited += 20) {
 		if (errno != EAGAIN && errno != EACCES)
-			return error_set(err, errno, "cannot lock %s: %s", f->path, strerror(errno));
+			return error_set(err, errno, "cannot lock %s: %s", f->path,
+					 strerror(errno));
 		if (waited >= LOCK_PATIENCE_MS)
-			return error_set(err, EBUSY,
-					 "%s is in use by another process (penstock or QEMU) that holds its "
-					 "lock; two writers would destroy it",
-					 f->path);
+			return error_set(
+				err, EBUSY,
+				"%s is in use by another process (penstock or QEMU) that holds its "
+				"lock; two writers would destroy it",
+				f->path);
 		nanosleep(&pause, NULL);
 	}
 	return 0;
@@ -127,7 +133,8 @@ static void find_alignment(struct file *f, uint32_t *memory, uint32_t *offset)
 	struct statx sx;
 	void *page = NULL;
 
-	if (!statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) && (sx.stx_mask & STATX_DIOALIGN)) {
+	if (!statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) &&
+	    (sx.stx_mask & STATX_DIOALIGN)) {
 		*memory = sx.stx_dio_mem_align;
 		*offset = sx.stx_dio_offset_align;
 		return;
@@ -149,8 +156,7 @@ static int open_direct(struct file *f, struct error *err)
 	if (f->direct == DIRECT_OFF)
 		return 0;
 	snprintf(self, sizeof self, "/proc/self/fd/%d", f->fd);
-	f->direct_fd =
-		open(self, O_CLOEXEC | O_DIRECT | (f->layer.read_only ? O_RDONLY : O_RDWR));
+	f->direct_fd = open(self, O_CLOEXEC | O_DIRECT | (f->layer.read_only ? O_RDONLY : O_RDWR));
 	if (f->direct_fd >= 0)
 		find_alignment(f, &memory, &offset);
 	if (f->direct_fd >= 0 && offset && offset <= f->layer.block_size) {
@@ -159,14 +165,16 @@ static int open_direct(struct file *f, struct error *err)
 		return 0;
 	}
 	if (f->direct == DIRECT_ON)
-		return error_set(err, EINVAL,
-				 offset ? "direct: %s wants I/O in blocks of %u bytes; set block-size to that" :
-					  "direct: the file system of %s has no direct I/O",
-				 f->path, offset);
+		return error_set(
+			err, EINVAL,
+			offset ? "direct: %s wants I/O in blocks of %u bytes; set block-size to that"
+			       : "direct: the file system of %s has no direct I/O",
+			f->path, offset);
 	if (offset)
-		log_info("disk %s: %s through the page cache: direct I/O wants blocks of %u bytes, the "
-			 "disk's are %u",
-			 f->layer.disk, f->path, offset, f->layer.block_size);
+		log_info(
+			"disk %s: %s through the page cache: direct I/O wants blocks of %u bytes, the "
+			"disk's are %u",
+			f->layer.disk, f->path, offset, f->layer.block_size);
 	else
 		log_info("disk %s: %s through the page cache: its file system has no direct I/O",
 			 f->layer.disk, f->path);
@@ -191,11 +199,12 @@ static int file_open(struct layer *layer, struct error *err)
 	if (!ret)
 		ret = read_size(f, err);
 	if (!ret && f->size && !f->block_device && f->size < atomic_load(&f->bytes))
-		ret = error_set(err, EINVAL,
-				"size: %s has %s; making it %s would lose data (a disk may be smaller "
-				"than its image: set the disk's size)",
-				f->path, format_size(atomic_load(&f->bytes), a, sizeof a),
-				format_size(f->size, b, sizeof b));
+		ret = error_set(
+			err, EINVAL,
+			"size: %s has %s; making it %s would lose data (a disk may be smaller "
+			"than its image: set the disk's size)",
+			f->path, format_size(atomic_load(&f->bytes), a, sizeof a),
+			format_size(f->size, b, sizeof b));
 	if (!ret && f->size)
 		ret = grow(f, f->size, err);
 	if (!ret)
@@ -209,7 +218,8 @@ static int file_open(struct layer *layer, struct error *err)
 		f->block_size = (uint32_t)block;
 	log_info("disk %s: %s, %s, %s I/O%s", layer->disk, f->path,
 		 format_size(atomic_load(&f->bytes), a, sizeof a),
-		 f->direct_fd >= 0 ? "direct" : "page cache", layer->read_only ? ", read-only" : "");
+		 f->direct_fd >= 0 ? "direct" : "page cache",
+		 layer->read_only ? ", read-only" : "");
 	return 0;
 }
 
@@ -281,11 +291,12 @@ static const struct option file_options[] = {
 const struct layer_ops file_ops = {
 	.name = "file",
 	.summary = "a raw image file or a block device",
-	.description = "The image is locked (an open file description lock) against a second writer: another "
-		       "penstock, or QEMU and its tools. A block device that is mounted is refused.\n\n"
-		       "I/O goes past the page cache where it can, so that the guest's memory is the only "
-		       "copy and host memory stays free. A request whose memory is not aligned for that "
-		       "(firmware makes such) is copied.",
+	.description =
+		"The image is locked (an open file description lock) against a second writer: another "
+		"penstock, or QEMU and its tools. A block device that is mounted is refused.\n\n"
+		"I/O goes past the page cache where it can, so that the guest's memory is the only "
+		"copy and host memory stays free. A request whose memory is not aligned for that "
+		"(firmware makes such) is copied.",
 	.example = "disks:\n"
 		   "  db:\n"
 		   "    cache: writethrough\n"

@@ -29,9 +29,9 @@ struct file {
 struct file_queue {
 	struct log_limit limit;
 	int file, direct_file; /* fd and direct_fd as registered with the loop */
-	char *bounce;         /* aligned memory for a request that has none; made when first needed */
-	struct io *bouncing;  /* the request that uses it now */
-	struct io *waiting;   /* those that want it next, in order */
+	char *bounce; /* aligned memory for a request that has none; made when first needed */
+	struct io *bouncing; /* the request that uses it now */
+	struct io *waiting;  /* those that want it next, in order */
 	struct io **waiting_last;
 };
 

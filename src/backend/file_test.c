@@ -60,7 +60,7 @@ static struct disk *try_open(bool read_only, struct error *err, const char *cons
 	return disk_open("test", &config, &stack, 1, NULL, err);
 }
 
-#define OPEN(...)	  must_open((const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
+#define OPEN(...)         must_open((const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
 #define REFUSED(why, ...) refused(why, (const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
 
 static struct disk *must_open(const char *const *options)
@@ -354,8 +354,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(creates_and_grows),      TEST(refuses_what_is_no_image),
 		TEST(lock_keeps_others_out),  TEST(read_only_changes_nothing),
-		TEST(data_survive),	      TEST(a_shortened_image_reads_as_zeroes),
-		TEST(zeroes_and_holes),	      TEST(discard_can_be_turned_off),
+		TEST(data_survive),           TEST(a_shortened_image_reads_as_zeroes),
+		TEST(zeroes_and_holes),       TEST(discard_can_be_turned_off),
 		TEST(does_without_fallocate),
 	};
 

@@ -26,8 +26,8 @@ static int memory_open(struct layer *layer, struct error *err)
 	struct memory_backend *m = (struct memory_backend *)layer;
 	char size[32];
 
-	for (m->reserved = m->size > UINT64_MAX / 16 ? m->size : m->size * 16; m->reserved >= m->size;
-	     m->reserved /= 2) {
+	for (m->reserved = m->size > UINT64_MAX / 16 ? m->size : m->size * 16;
+	     m->reserved >= m->size; m->reserved /= 2) {
 		m->bytes = mmap(NULL, m->reserved, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (m->bytes != MAP_FAILED) {
@@ -61,7 +61,8 @@ static int memory_resize(struct layer *layer, uint64_t size, struct error *err)
 	char a[32];
 
 	if (size > m->reserved)
-		return error_set(err, ENOSPC, "memory: it can grow to %s at most while it is in use",
+		return error_set(err, ENOSPC,
+				 "memory: it can grow to %s at most while it is in use",
 				 format_size(m->reserved, a, sizeof a));
 	m->size = size;
 	return 0;
@@ -118,8 +119,9 @@ static const struct option memory_options[] = {
 const struct layer_ops memory_ops = {
 	.name = "memory",
 	.summary = "keeps the bytes in this process's memory, until it ends",
-	.description = "A RAM disk: for scratch space, tests and benchmarks. Pages that were never written, "
-		       "or were discarded, take no memory. Nothing survives the end of the daemon.",
+	.description =
+		"A RAM disk: for scratch space, tests and benchmarks. Pages that were never written, "
+		"or were discarded, take no memory. Nothing survives the end of the daemon.",
 	.example = "disks:\n"
 		   "  scratch:\n"
 		   "    stack:\n"

@@ -43,8 +43,9 @@ static const struct option null_options[] = {
 const struct layer_ops null_ops = {
 	.name = "null",
 	.summary = "completes every request at once, without data",
-	.description = "For benchmarks. Writes are dropped, and a read leaves the guest's buffer as it "
-		       "is, so nothing can be kept on it.",
+	.description =
+		"For benchmarks. Writes are dropped, and a read leaves the guest's buffer as it "
+		"is, so nothing can be kept on it.",
 	.example = "disks:\n"
 		   "  bench:\n"
 		   "    stack:\n"

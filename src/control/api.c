@@ -26,10 +26,10 @@
 #include "util/log.h"
 #include "util/unix_socket.h"
 
-#define BODY	    65536 /* bytes, the most of a request */
-#define CONNECTIONS 64	  /* at a time; more wait */
-#define IDLE	    10	  /* seconds until a connection without traffic is closed */
-#define ROUNDS	    16	  /* of MHD_run() in one turn of the loop */
+#define BODY        65536 /* bytes, the most of a request */
+#define CONNECTIONS 64    /* at a time; more wait */
+#define IDLE        10    /* seconds until a connection without traffic is closed */
+#define ROUNDS      16    /* of MHD_run() in one turn of the loop */
 
 struct api {
 	char *path;
@@ -100,11 +100,11 @@ static enum MHD_Result begin(struct api *api, struct MHD_Connection *connection,
 	*state = request;
 	if (!request)
 		return MHD_NO;
-	request->call = (struct call){.daemon = api->daemon,
-				      .method = method,
-				      .path = path,
-				      .parameter = parameter,
-				      .body = request->body};
+	request->call = (struct call){ .daemon = api->daemon,
+				       .method = method,
+				       .path = path,
+				       .parameter = parameter,
+				       .body = request->body };
 	request->connection = connection;
 	return length && strtoull(length, NULL, 10) > BODY ? refuse_body(request) : MHD_YES;
 }
@@ -162,7 +162,7 @@ static unsigned connections(struct api *api)
 
 static void run(struct api *api)
 {
-	struct pollfd readable = {.fd = api->epoll_fd, .events = POLLIN};
+	struct pollfd readable = { .fd = api->epoll_fd, .events = POLLIN };
 	struct loop *loop = api->daemon->control;
 	MHD_UNSIGNED_LONG_LONG milliseconds;
 	unsigned rounds = 0, before, now = connections(api);

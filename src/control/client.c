@@ -24,8 +24,8 @@
 #include "util/option.h"
 #include "util/unix_socket.h"
 
-#define PATIENCE 30	     /* seconds for an answer */
-#define ANSWER	 (64u << 20) /* bytes, the most of one */
+#define PATIENCE 30          /* seconds for an answer */
+#define ANSWER   (64u << 20) /* bytes, the most of one */
 
 /* --- the socket --------------------------------------------------------------------- */
 
@@ -87,7 +87,7 @@ static char *receive_all(int fd, struct error *err)
 /* Sends a request and reads the whole answer. NULL if that fails. */
 static char *exchange(const char *api, const char *request, struct error *err)
 {
-	const struct timeval patience = {.tv_sec = PATIENCE};
+	const struct timeval patience = { .tv_sec = PATIENCE };
 	int fd = unix_socket_connect(api, err), ret;
 	char *answer = NULL;
 
@@ -112,7 +112,7 @@ static json_t *ask(const struct invocation *in, const char *method, const char *
 		   const char *body)
 {
 	char *api = find_api(in), *request, *answer, *content;
-	struct error err = {0};
+	struct error err = { 0 };
 	unsigned status = 0;
 	json_t *json = NULL;
 
@@ -194,7 +194,7 @@ static void print_device(const json_t *status, const char *vm, const json_t *dev
 	printf("%-12s %-12s %8s  %-9s %-6s %6" PRIu64 "  %s\n", vm, disk,
 	       short_size(number_of(disk_called(status, disk), "size"), size, sizeof size),
 	       json_is_true(json_object_get(device, "broken")) ? "broken"
-	       : connected				       ? "connected"
+	       : connected                                     ? "connected"
 							       : "waiting",
 	       *text_of(device, "ring") ? text_of(device, "ring") : "-",
 	       number_of(device, "running-queues"), text_of(device, "socket"));

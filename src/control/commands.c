@@ -27,141 +27,143 @@ static const char api_help[] =
 	}
 
 static const struct option serve_flags[] = {
-	{.name = "socket",
-	 .type = OPTION_STRING,
-	 .offset = offsetof(struct invocation, socket),
-	 .required = true,
-	 .help = "Path of the vhost-user socket that the VMM connects to."},
-	{0},
+	{ .name = "socket",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, socket),
+	  .required = true,
+	  .help = "Path of the vhost-user socket that the VMM connects to." },
+	{ 0 },
 };
 
 static const struct option status_flags[] = {
 	API_FLAG,
-	{.name = "json",
-	 .type = OPTION_BOOL,
-	 .offset = offsetof(struct invocation, json),
-	 .help = "Print the answer of the API as it is, in JSON."},
-	{0},
+	{ .name = "json",
+	  .type = OPTION_BOOL,
+	  .offset = offsetof(struct invocation, json),
+	  .help = "Print the answer of the API as it is, in JSON." },
+	{ 0 },
 };
 
-static const struct option resize_flags[] = {API_FLAG, {0}};
+static const struct option resize_flags[] = { API_FLAG, { 0 } };
 
 static const struct option qemu_flags[] = {
-	{.name = "config",
-	 .type = OPTION_STRING,
-	 .offset = offsetof(struct invocation, config),
-	 .help = "Read the VM from this file; nothing need be running."},
+	{ .name = "config",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, config),
+	  .help = "Read the VM from this file; nothing need be running." },
 	API_FLAG,
-	{.name = "memory",
-	 .type = OPTION_SIZE,
-	 .offset = offsetof(struct invocation, memory),
-	 .min = 1 << 20,
-	 .fallback = "1G",
-	 .help = "Memory of the VM. It must be shared with penstock, so it is part of the "
-		 "options."},
-	{0},
+	{ .name = "memory",
+	  .type = OPTION_SIZE,
+	  .offset = offsetof(struct invocation, memory),
+	  .min = 1 << 20,
+	  .fallback = "1G",
+	  .help = "Memory of the VM. It must be shared with penstock, so it is part of the "
+		  "options." },
+	{ 0 },
 };
 
 static const struct option help_flags[] = {
-	{.name = "names",
-	 .type = OPTION_BOOL,
-	 .offset = offsetof(struct invocation, names),
-	 .help = "Print names only, one a line, for the completion of shells: all commands; or "
-		 "what may follow a command; or, with an option as second argument, its values."},
-	{0},
+	{ .name = "names",
+	  .type = OPTION_BOOL,
+	  .offset = offsetof(struct invocation, names),
+	  .help = "Print names only, one a line, for the completion of shells: all commands; or "
+		  "what may follow a command; or, with an option as second argument, its values." },
+	{ 0 },
 };
 
 const struct command commands[] = {
-	{.name = "serve",
-	 .arguments = "PATH --socket SOCK [option=value ...]",
-	 .least = 1,
-	 .most = 64,
-	 .summary = "serve one disk to one VM, without a configuration file",
-	 .description =
-		 "Serves PATH as a virtio-blk disk over vhost-user. PATH is a raw image, a block "
-		 "device, or null: or memory: with a size=SIZE (1G if not given).\n\n"
-		 "The options are those of the disk, of its virtio-blk device and of its back-end, "
-		 "as in penstock.yaml(5); size is the disk's, but where the back-end is made by "
-		 "this command (null:, memory:, create=true) the back-end's. stack=LAYER,LAYER "
-		 "puts layers above the back-end, the first one nearest to the guest.\n\n"
-		 "To the control API the disk's name is disk, and the VM's vm. The process stays "
-		 "in the foreground and is ready when the socket is there. SIGTERM or SIGINT lets "
-		 "what is in flight finish and ends it with status 0; a second one ends it at "
-		 "once.",
-	 .example = "penstock serve disk.img --socket disk.sock\n"
-		    "penstock serve new.img --socket new.sock create=true size=20G queues=4\n"
-		    "penstock serve null: --socket null.sock size=4G --cpus 1\n",
-	 .flags = serve_flags,
-	 .serves = true},
-	{.name = "run",
-	 .arguments = "[CONFIG]",
-	 .most = 1,
-	 .summary = "serve the disks of a configuration file",
-	 .description =
-		 "Serves all that CONFIG describes, see penstock.yaml(5); relative paths in it are "
-		 "relative to the working directory. Without CONFIG there is an embedded default: "
-		 "the disk demo, a sparse image of 1G in ./penstock-demo.img that is created if it "
-		 "is absent, for the VM demo on ./penstock-demo.sock, and the control API on "
-		 "./penstock-api.sock.\n\n"
-		 "Flags override what CONFIG says. Nothing starts half: on any mistake or failure "
-		 "everything is closed again and the status is not 0. The process stays in the "
-		 "foreground, and tells systemd when it is ready. SIGTERM or SIGINT lets what is "
-		 "in flight finish and ends it with status 0; a second one ends it at once.",
-	 .example = "penstock run\n"
-		    "penstock run /etc/penstock/penstock.yaml --loops 2\n",
-	 .serves = true},
-	{.name = "check",
-	 .arguments = "CONFIG",
-	 .least = 1,
-	 .most = 1,
-	 .summary = "say what is wrong with a configuration file",
-	 .description = "Reads CONFIG as penstock-run(1) does, and says each mistake on a line of "
-			"its own: file, line, the option's name, what was expected. It also looks "
-			"whether images are there and may be read and written. It opens no image "
-			"and changes nothing, so it can be used while penstock runs.\n\n"
-			"A socket whose directory is not there yet is a warning only.",
-	 .example = "penstock check /etc/penstock/penstock.yaml\n"},
-	{.name = "status",
-	 .arguments = "",
-	 .summary = "show VMs, devices and disks of a running penstock",
-	 .description =
-		 "Prints a table of the devices with their disks, whether a VMM is connected, and "
-		 "what they have done since it started. A device that was stopped because of what "
-		 "its guest or VMM did is broken, and its reason is printed. Latencies are "
-		 "estimated from a histogram whose steps are powers of two.",
-	 .example = "penstock status\n"
-		    "penstock status --json\n",
-	 .flags = status_flags},
-	{.name = "resize",
-	 .arguments = "DISK SIZE",
-	 .least = 2,
-	 .most = 2,
-	 .summary = "make a disk larger while it is in use",
-	 .description = "Grows DISK to SIZE, and its image with it where the image is smaller; the "
-			"guest is told. A disk cannot be made smaller. The configuration file is "
-			"not changed: where it gives the disk a size, give it the new one.",
-	 .example = "penstock resize db 40G\n",
-	 .flags = resize_flags},
-	{.name = "qemu-args",
-	 .arguments = "VM",
-	 .least = 1,
-	 .most = 1,
-	 .summary = "print the options that attach a VM of QEMU",
-	 .description = "Prints what to add to the command line of a stock QEMU so that it has the "
-			"devices of VM. The guest's memory must be shared with penstock, so it is "
-			"among these options; --memory says how much it is, in place of QEMU's -m.",
-	 .example = "penstock qemu-args web --memory 4G\n"
-		    "penstock qemu-args web --config /etc/penstock/penstock.yaml\n",
-	 .flags = qemu_flags},
-	{.name = "help",
-	 .arguments = "[COMMAND | LAYER | BACK-END]",
-	 .most = 2, /* two: for --names only */
-	 .summary = "explain a command, a layer or a back-end",
-	 .description = "Explains a command as its --help does, or a layer or back-end with its "
-			"options and an example. Without an argument: lists all of them.",
-	 .example = "penstock help file\n",
-	 .flags = help_flags},
-	{0},
+	{ .name = "serve",
+	  .arguments = "PATH --socket SOCK [option=value ...]",
+	  .least = 1,
+	  .most = 64,
+	  .summary = "serve one disk to one VM, without a configuration file",
+	  .description =
+		  "Serves PATH as a virtio-blk disk over vhost-user. PATH is a raw image, a block "
+		  "device, or null: or memory: with a size=SIZE (1G if not given).\n\n"
+		  "The options are those of the disk, of its virtio-blk device and of its back-end, "
+		  "as in penstock.yaml(5); size is the disk's, but where the back-end is made by "
+		  "this command (null:, memory:, create=true) the back-end's. stack=LAYER,LAYER "
+		  "puts layers above the back-end, the first one nearest to the guest.\n\n"
+		  "To the control API the disk's name is disk, and the VM's vm. The process stays "
+		  "in the foreground and is ready when the socket is there. SIGTERM or SIGINT lets "
+		  "what is in flight finish and ends it with status 0; a second one ends it at "
+		  "once.",
+	  .example = "penstock serve disk.img --socket disk.sock\n"
+		     "penstock serve new.img --socket new.sock create=true size=20G queues=4\n"
+		     "penstock serve null: --socket null.sock size=4G --cpus 1\n",
+	  .flags = serve_flags,
+	  .serves = true },
+	{ .name = "run",
+	  .arguments = "[CONFIG]",
+	  .most = 1,
+	  .summary = "serve the disks of a configuration file",
+	  .description =
+		  "Serves all that CONFIG describes, see penstock.yaml(5); relative paths in it are "
+		  "relative to the working directory. Without CONFIG there is an embedded default: "
+		  "the disk demo, a sparse image of 1G in ./penstock-demo.img that is created if it "
+		  "is absent, for the VM demo on ./penstock-demo.sock, and the control API on "
+		  "./penstock-api.sock.\n\n"
+		  "Flags override what CONFIG says. Nothing starts half: on any mistake or failure "
+		  "everything is closed again and the status is not 0. The process stays in the "
+		  "foreground, and tells systemd when it is ready. SIGTERM or SIGINT lets what is "
+		  "in flight finish and ends it with status 0; a second one ends it at once.",
+	  .example = "penstock run\n"
+		     "penstock run /etc/penstock/penstock.yaml --loops 2\n",
+	  .serves = true },
+	{ .name = "check",
+	  .arguments = "CONFIG",
+	  .least = 1,
+	  .most = 1,
+	  .summary = "say what is wrong with a configuration file",
+	  .description = "Reads CONFIG as penstock-run(1) does, and says each mistake on a line of "
+			 "its own: file, line, the option's name, what was expected. It also looks "
+			 "whether images are there and may be read and written. It opens no image "
+			 "and changes nothing, so it can be used while penstock runs.\n\n"
+			 "A socket whose directory is not there yet is a warning only.",
+	  .example = "penstock check /etc/penstock/penstock.yaml\n" },
+	{ .name = "status",
+	  .arguments = "",
+	  .summary = "show VMs, devices and disks of a running penstock",
+	  .description =
+		  "Prints a table of the devices with their disks, whether a VMM is connected, and "
+		  "what they have done since it started. A device that was stopped because of what "
+		  "its guest or VMM did is broken, and its reason is printed. Latencies are "
+		  "estimated from a histogram whose steps are powers of two.",
+	  .example = "penstock status\n"
+		     "penstock status --json\n",
+	  .flags = status_flags },
+	{ .name = "resize",
+	  .arguments = "DISK SIZE",
+	  .least = 2,
+	  .most = 2,
+	  .summary = "make a disk larger while it is in use",
+	  .description =
+		  "Grows DISK to SIZE, and its image with it where the image is smaller; the "
+		  "guest is told. A disk cannot be made smaller. The configuration file is "
+		  "not changed: where it gives the disk a size, give it the new one.",
+	  .example = "penstock resize db 40G\n",
+	  .flags = resize_flags },
+	{ .name = "qemu-args",
+	  .arguments = "VM",
+	  .least = 1,
+	  .most = 1,
+	  .summary = "print the options that attach a VM of QEMU",
+	  .description =
+		  "Prints what to add to the command line of a stock QEMU so that it has the "
+		  "devices of VM. The guest's memory must be shared with penstock, so it is "
+		  "among these options; --memory says how much it is, in place of QEMU's -m.",
+	  .example = "penstock qemu-args web --memory 4G\n"
+		     "penstock qemu-args web --config /etc/penstock/penstock.yaml\n",
+	  .flags = qemu_flags },
+	{ .name = "help",
+	  .arguments = "[COMMAND | LAYER | BACK-END]",
+	  .most = 2, /* two: for --names only */
+	  .summary = "explain a command, a layer or a back-end",
+	  .description = "Explains a command as its --help does, or a layer or back-end with its "
+			 "options and an example. Without an argument: lists all of them.",
+	  .example = "penstock help file\n",
+	  .flags = help_flags },
+	{ 0 },
 };
 
 const struct command *command_find(const char *name)
@@ -317,8 +319,8 @@ static int print_following(const struct command *command)
 /* The values that the flag "--NAME" or the option "NAME=" can have, where they are few. */
 static int print_values(const char *option)
 {
-	const struct option *const tables[] = {config_options, disk_options, virtio_blk_options,
-					       layer_find("file")->options};
+	const struct option *const tables[] = { config_options, disk_options, virtio_blk_options,
+						layer_find("file")->options };
 	const struct option *row = NULL;
 	char name[64];
 

@@ -10,13 +10,13 @@
 /** One command. The one source for parsing, --help, the man page and the completion. */
 struct command {
 	const char *name;
-	const char *arguments;	    /**< as in a synopsis */
-	unsigned least, most;	    /**< how many arguments */
-	const char *summary;	    /**< one line */
+	const char *arguments;      /**< as in a synopsis */
+	unsigned least, most;       /**< how many arguments */
+	const char *summary;        /**< one line */
 	const char *description;    /**< paragraphs, an empty line between them */
-	const char *example;	    /**< what to type */
+	const char *example;        /**< what to type */
 	const struct option *flags; /**< into struct invocation */
-	bool serves;		    /**< the options of config_options are flags too */
+	bool serves;                /**< the options of config_options are flags too */
 };
 
 /** All of them, ended by one without a name. */

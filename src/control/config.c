@@ -28,49 +28,49 @@
 
 #define SERIAL_LENGTH 20 /* bytes, VIRTIO_BLK_ID_BYTES */
 #define NAME_LENGTH   64
-#define UNKNOWN	      UINT_MAX /* disk of a device, after a mistake */
+#define UNKNOWN       UINT_MAX /* disk of a device, after a mistake */
 
-static const char *const engines[] = {"auto", "uring", "threads", NULL};
-static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
+static const char *const engines[] = { "auto", "uring", "threads", NULL };
+static const char *const log_levels[] = { "error", "warn", "info", "debug", NULL };
 
 const struct option config_options[] = {
-	{.name = "loops",
-	 .type = OPTION_UINT,
-	 .offset = offsetof(struct config, loops),
-	 .max = 256,
-	 .fallback = "0",
-	 .help = "How many threads serve queues. 0 means one for each core that may be used."},
-	{.name = "cpus",
-	 .type = OPTION_STRING,
-	 .offset = offsetof(struct config, cpus),
-	 .help = "Cores that the loops stay on, such as 1 or 0-3 or 0,2,4-7; one loop for each, if "
-		 "loops is not given."},
-	{.name = "engine",
-	 .type = OPTION_CHOICE,
-	 .offset = offsetof(struct config, engine),
-	 .choices = engines,
-	 .fallback = "auto",
-	 .help = "How the kernel is asked for reads and writes: with io_uring, or by threads with "
-		 "preadv and pwritev. auto takes io_uring where it is permitted."},
-	{.name = "poll",
-	 .type = OPTION_UINT,
-	 .offset = offsetof(struct config, poll),
-	 .max = 1000000,
-	 .fallback = "100",
-	 .help = "Longest time, in microseconds, that a loop looks out for a guest's next request "
-		 "before it sleeps until the guest notifies it. It adapts below this limit; 0 "
-		 "means that it never polls."},
-	{.name = "api",
-	 .type = OPTION_STRING,
-	 .offset = offsetof(struct config, api),
-	 .help = "Path of the UNIX socket of the control API. Without it there is none."},
-	{.name = "log-level",
-	 .type = OPTION_CHOICE,
-	 .offset = offsetof(struct config, log_level),
-	 .choices = log_levels,
-	 .fallback = "info",
-	 .help = "The least important messages that are still logged."},
-	{0},
+	{ .name = "loops",
+	  .type = OPTION_UINT,
+	  .offset = offsetof(struct config, loops),
+	  .max = 256,
+	  .fallback = "0",
+	  .help = "How many threads serve queues. 0 means one for each core that may be used." },
+	{ .name = "cpus",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct config, cpus),
+	  .help = "Cores that the loops stay on, such as 1 or 0-3 or 0,2,4-7; one loop for each, if "
+		  "loops is not given." },
+	{ .name = "engine",
+	  .type = OPTION_CHOICE,
+	  .offset = offsetof(struct config, engine),
+	  .choices = engines,
+	  .fallback = "auto",
+	  .help = "How the kernel is asked for reads and writes: with io_uring, or by threads with "
+		  "preadv and pwritev. auto takes io_uring where it is permitted." },
+	{ .name = "poll",
+	  .type = OPTION_UINT,
+	  .offset = offsetof(struct config, poll),
+	  .max = 1000000,
+	  .fallback = "100",
+	  .help = "Longest time, in microseconds, that a loop looks out for a guest's next request "
+		  "before it sleeps until the guest notifies it. It adapts below this limit; 0 "
+		  "means that it never polls." },
+	{ .name = "api",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct config, api),
+	  .help = "Path of the UNIX socket of the control API. Without it there is none." },
+	{ .name = "log-level",
+	  .type = OPTION_CHOICE,
+	  .offset = offsetof(struct config, log_level),
+	  .choices = log_levels,
+	  .fallback = "info",
+	  .help = "The least important messages that are still logged." },
+	{ 0 },
 };
 
 const char config_embedded[] = "api: ./penstock-api.sock\n"
@@ -165,9 +165,9 @@ static void read_layer_options(struct mistakes *mistakes, const struct node *map
 		if (node->type != NODE_SCALAR)
 			continue;
 		layer->settings[layer->count++] =
-			(struct layer_setting){.name = must(strdup(node->key)),
-					       .value = must(strdup(node->text)),
-					       .line = node->line};
+			(struct layer_setting){ .name = must(strdup(node->key)),
+						.value = must(strdup(node->text)),
+						.line = node->line };
 	}
 }
 
@@ -175,7 +175,7 @@ static void read_layer_options(struct mistakes *mistakes, const struct node *map
 static void read_layer(struct mistakes *mistakes, const struct node *node, const char *where,
 		       struct layer_config *layer)
 {
-	static const struct node none = {.type = NODE_MAPPING};
+	static const struct node none = { .type = NODE_MAPPING };
 	const struct node *options = &none;
 	struct node bare = none;
 	const char *name;
@@ -243,7 +243,7 @@ static void read_stack(struct mistakes *mistakes, const struct node *list, const
 
 static void read_disk(struct mistakes *mistakes, const struct node *node, struct config_disk *disk)
 {
-	static const char *const others[] = {"stack", NULL};
+	static const char *const others[] = { "stack", NULL };
 	const struct node *stack = node_find(node, "stack"), *size = node_find(node, "size");
 	uint64_t block_size;
 	char where[120];
@@ -347,7 +347,7 @@ static void check_shared(struct mistakes *mistakes, const struct node *node, con
 static bool read_device(struct mistakes *mistakes, const struct node *node, const char *where,
 			const struct config *config, struct config_device *device)
 {
-	static const char *const others[] = {"virtio-blk", NULL};
+	static const char *const others[] = { "virtio-blk", NULL };
 	const struct node *disk;
 
 	if (!reading_must_be(mistakes, node, where, NODE_MAPPING,
@@ -409,7 +409,7 @@ static const struct node *section(struct mistakes *mistakes, const struct node *
 
 bool config_read(struct config *config, const struct node *tree, struct mistakes *mistakes)
 {
-	static const char *const others[] = {"disks", "vms", NULL};
+	static const char *const others[] = { "disks", "vms", NULL };
 	const struct node *disks, *vms;
 	unsigned cpus[CONFIG_CPUS];
 
@@ -510,5 +510,5 @@ void config_release(struct config *config)
 	}
 	free(config->vms);
 	options_release(config_options, config);
-	*config = (struct config){0};
+	*config = (struct config){ 0 };
 }

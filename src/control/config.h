@@ -40,11 +40,11 @@ struct config {
 	const char *file; /**< for messages, not owned; NULL: the command line */
 
 	uint64_t loops; /**< threads that serve queues; 0: one for each core */
-	char *cpus;	/**< list of cores to stay on; NULL: wherever the system puts them */
-	int engine;	/**< enum loop_engine */
-	uint64_t poll;	/**< longest polling, microseconds */
-	char *api;	/**< path of the control API's socket; NULL: none */
-	int log_level;	/**< enum log_level */
+	char *cpus;     /**< list of cores to stay on; NULL: wherever the system puts them */
+	int engine;     /**< enum loop_engine */
+	uint64_t poll;  /**< longest polling, microseconds */
+	char *api;      /**< path of the control API's socket; NULL: none */
+	int log_level;  /**< enum log_level */
 
 	struct config_disk *disks;
 	unsigned disk_count;

@@ -26,12 +26,12 @@
 static const char *said_of(const char *text, size_t length, struct config *config)
 {
 	static char said[8192];
-	struct mistakes mistakes = {.file = "f"};
+	struct mistakes mistakes = { .file = "f" };
 	struct node *tree = yaml_parse(text, length, &mistakes);
 	size_t n = 0;
 	bool good;
 
-	*config = (struct config){0};
+	*config = (struct config){ 0 };
 	config_init(config);
 	good = tree && config_read(config, tree, &mistakes);
 	assert_int_equal(good, !mistakes.fatal);
@@ -161,79 +161,79 @@ static void wrong_files(void **state)
 	static const struct {
 		const char *text, *said;
 	} files[] = {
-		{"", "f:1: the file is empty"},
-		{"# nothing\n", "f:1: the file is empty"},
-		{"text", "f:1: found a single value; expected 'disks:' and 'vms:' at least"},
-		{"- a\n", "f:1: found a list"},
-		{DISKS, "f:1: 'vms' is missing"},
-		{VMS, "f:1: 'disks' is missing"},
-		{"disks: []\n" VMS, "f:1: disks: found a list"},
-		{"disks:\n" VMS, "f:1: disks: found nothing"},
-		{DISKS "vms: x\n", "f:2: vms: found a single value"},
-		{DISKS VMS "loop: 1\n", "f:3: no option 'loop'; did you mean 'loops'?"},
-		{DISKS VMS "loops: x\n", "f:3: loops: 'x' is not understood"},
-		{DISKS VMS "loops: {}\n", "f:3: loops: found a mapping"},
-		{DISKS VMS "cpus: 3-1\n", "f:3: cpus: '3-1'"},
-		{DISKS VMS "poll: 2000000\n", "f:3: poll: '2000000' is out of range"},
-		{DISKS VMS "api: ''\n", "f:3: api: ''"},
+		{ "", "f:1: the file is empty" },
+		{ "# nothing\n", "f:1: the file is empty" },
+		{ "text", "f:1: found a single value; expected 'disks:' and 'vms:' at least" },
+		{ "- a\n", "f:1: found a list" },
+		{ DISKS, "f:1: 'vms' is missing" },
+		{ VMS, "f:1: 'disks' is missing" },
+		{ "disks: []\n" VMS, "f:1: disks: found a list" },
+		{ "disks:\n" VMS, "f:1: disks: found nothing" },
+		{ DISKS "vms: x\n", "f:2: vms: found a single value" },
+		{ DISKS VMS "loop: 1\n", "f:3: no option 'loop'; did you mean 'loops'?" },
+		{ DISKS VMS "loops: x\n", "f:3: loops: 'x' is not understood" },
+		{ DISKS VMS "loops: {}\n", "f:3: loops: found a mapping" },
+		{ DISKS VMS "cpus: 3-1\n", "f:3: cpus: '3-1'" },
+		{ DISKS VMS "poll: 2000000\n", "f:3: poll: '2000000' is out of range" },
+		{ DISKS VMS "api: ''\n", "f:3: api: ''" },
 		/* disks */
-		{"disks:\n  a: {stack: [null]}\n  'a/b': {stack: [null]}\n" VMS,
-		 "f:3: disks: 'a/b' cannot be a name"},
-		{"disks: {'': {stack: [null]}}\n" VMS, "'' cannot be a name"},
-		{"disks: {\"a\\n\": {stack: [null]}}\n" VMS, "cannot be a name"},
-		{"disks: {-a: {stack: [null]}}\n" VMS, "'-a' cannot be a name"},
-		{"disks: {a: null}\n" VMS, "disk 'a': found a single value"},
-		{"disks:\n  a:\n    size: 1000\n    stack: [null]\n" VMS,
-		 "f:3: disk 'a': size: '1000' is out of range"},
-		{"disks:\n  a:\n    size: 4608\n    block-size: 4096\n    stack: [null]\n" VMS,
-		 "f:3: disk 'a': size: '4608' is not a multiple of the block size, 4096"},
-		{"disks:\n  a: {}\n" VMS, "f:2: disk 'a': option 'stack' is missing"},
-		{"disks:\n  a:\n    stack: null\n" VMS,
-		 "f:3: disk 'a': stack: found a single value"},
-		{"disks:\n  a:\n    stack: []\n" VMS, "f:3: disk 'a': stack: the list is empty"},
-		{"disks:\n  a:\n    stack:\n      - pas\n      - null\n" VMS,
-		 "f:4: disk 'a': stack: no layer or back-end 'pas'; did you mean 'pass'?"},
-		{"disks:\n  a:\n    stack:\n      - null\n      - null\n" VMS,
-		 "f:4: disk 'a': stack: null is a back-end"},
-		{"disks:\n  a:\n    stack:\n      - null\n      - pass\n" VMS,
-		 "f:5: disk 'a': stack: pass is not a back-end"},
-		{"disks:\n  a:\n    stack:\n      - {pass: {}, null: {}}\n" VMS,
-		 "f:4: disk 'a': stack: expected one layer"},
-		{"disks:\n  a:\n    stack:\n      - [null]\n" VMS,
-		 "f:4: disk 'a': stack: expected one"},
-		{"disks:\n  a:\n    stack:\n      - pass: {speed: 9}\n      - null\n" VMS,
-		 "f:4: disk 'a': stack: pass: no option 'speed'; there are none here"},
-		{"disks:\n  a:\n    stack:\n      - null:\n          sise: 4G\n" VMS,
-		 "f:5: disk 'a': stack: null: no option 'sise'; did you mean 'size'?"},
-		{"disks:\n  a:\n    stack:\n      - file: x.img\n" VMS,
-		 "f:4: disk 'a': stack: file: found a single value"},
-		{"disks:\n  a:\n    stack:\n      - file: {size: 1G}\n" VMS,
-		 "f:4: disk 'a': stack: file: option 'path' is missing"},
-		{"disks:\n  a:\n    stack:\n      - file: {path: [x]}\n" VMS,
-		 "f:4: disk 'a': stack: file: path: found a list; expected a text"},
+		{ "disks:\n  a: {stack: [null]}\n  'a/b': {stack: [null]}\n" VMS,
+		  "f:3: disks: 'a/b' cannot be a name" },
+		{ "disks: {'': {stack: [null]}}\n" VMS, "'' cannot be a name" },
+		{ "disks: {\"a\\n\": {stack: [null]}}\n" VMS, "cannot be a name" },
+		{ "disks: {-a: {stack: [null]}}\n" VMS, "'-a' cannot be a name" },
+		{ "disks: {a: null}\n" VMS, "disk 'a': found a single value" },
+		{ "disks:\n  a:\n    size: 1000\n    stack: [null]\n" VMS,
+		  "f:3: disk 'a': size: '1000' is out of range" },
+		{ "disks:\n  a:\n    size: 4608\n    block-size: 4096\n    stack: [null]\n" VMS,
+		  "f:3: disk 'a': size: '4608' is not a multiple of the block size, 4096" },
+		{ "disks:\n  a: {}\n" VMS, "f:2: disk 'a': option 'stack' is missing" },
+		{ "disks:\n  a:\n    stack: null\n" VMS,
+		  "f:3: disk 'a': stack: found a single value" },
+		{ "disks:\n  a:\n    stack: []\n" VMS, "f:3: disk 'a': stack: the list is empty" },
+		{ "disks:\n  a:\n    stack:\n      - pas\n      - null\n" VMS,
+		  "f:4: disk 'a': stack: no layer or back-end 'pas'; did you mean 'pass'?" },
+		{ "disks:\n  a:\n    stack:\n      - null\n      - null\n" VMS,
+		  "f:4: disk 'a': stack: null is a back-end" },
+		{ "disks:\n  a:\n    stack:\n      - null\n      - pass\n" VMS,
+		  "f:5: disk 'a': stack: pass is not a back-end" },
+		{ "disks:\n  a:\n    stack:\n      - {pass: {}, null: {}}\n" VMS,
+		  "f:4: disk 'a': stack: expected one layer" },
+		{ "disks:\n  a:\n    stack:\n      - [null]\n" VMS,
+		  "f:4: disk 'a': stack: expected one" },
+		{ "disks:\n  a:\n    stack:\n      - pass: {speed: 9}\n      - null\n" VMS,
+		  "f:4: disk 'a': stack: pass: no option 'speed'; there are none here" },
+		{ "disks:\n  a:\n    stack:\n      - null:\n          sise: 4G\n" VMS,
+		  "f:5: disk 'a': stack: null: no option 'sise'; did you mean 'size'?" },
+		{ "disks:\n  a:\n    stack:\n      - file: x.img\n" VMS,
+		  "f:4: disk 'a': stack: file: found a single value" },
+		{ "disks:\n  a:\n    stack:\n      - file: {size: 1G}\n" VMS,
+		  "f:4: disk 'a': stack: file: option 'path' is missing" },
+		{ "disks:\n  a:\n    stack:\n      - file: {path: [x]}\n" VMS,
+		  "f:4: disk 'a': stack: file: path: found a list; expected a text" },
 		/* VMs */
-		{DISKS "vms:\n  v: []\n", "f:3: VM 'v': the list is empty"},
-		{DISKS "vms:\n  v:\n    - s\n", "f:4: VM 'v': found a single value"},
-		{DISKS "vms:\n  v:\n    - {socket: s}\n",
-		 "f:4: VM 'v': the kind of the device is missing"},
-		{DISKS "vms:\n  v:\n    - {virtio-blk: a}\n",
-		 "f:4: VM 'v': option 'socket' is missing"},
-		{DISKS "vms:\n  v:\n    - {virtio-blk: [a], socket: s}\n",
-		 "f:4: VM 'v': found a list; expected virtio-blk: the name of a disk"},
-		{DISKS "vms:\n  v:\n    - {virtio-net: a, virtio-blk: a, socket: s}\n",
-		 "f:4: VM 'v': no option 'virtio-net'"},
-		{DISKS "vms:\n  v:\n    - virtio-blk: a\n      socket: s\n      queue-size: 48\n",
-		 "f:6: VM 'v': queue-size: '48' is not a power of two"},
-		{DISKS
-		 "vms:\n  v:\n    - {virtio-blk: a, socket: s}\n    - {virtio-blk: a, socket: t}\n",
-		 "f:5: VM 'v': disk 'a' is a device of VM 'v' already"},
-		{"disks: {a: {read-only: true, stack: [null]}}\n"
-		 "vms:\n  v:\n    - {virtio-blk: a, socket: s}\n    - {virtio-blk: a, socket: t}\n",
-		 "f:5: VM 'v': disk 'a' is a device of VM 'v' already"},
-		{DISKS "vms: {v: [{virtio-blk: a, socket: "
-		       "/a2345678901234567890123456789012345678901234567890123456789/"
-		       "a2345678901234567890123456789012345678901234567890123456789}]}\n",
-		 "socket: the path has 120 bytes"},
+		{ DISKS "vms:\n  v: []\n", "f:3: VM 'v': the list is empty" },
+		{ DISKS "vms:\n  v:\n    - s\n", "f:4: VM 'v': found a single value" },
+		{ DISKS "vms:\n  v:\n    - {socket: s}\n",
+		  "f:4: VM 'v': the kind of the device is missing" },
+		{ DISKS "vms:\n  v:\n    - {virtio-blk: a}\n",
+		  "f:4: VM 'v': option 'socket' is missing" },
+		{ DISKS "vms:\n  v:\n    - {virtio-blk: [a], socket: s}\n",
+		  "f:4: VM 'v': found a list; expected virtio-blk: the name of a disk" },
+		{ DISKS "vms:\n  v:\n    - {virtio-net: a, virtio-blk: a, socket: s}\n",
+		  "f:4: VM 'v': no option 'virtio-net'" },
+		{ DISKS "vms:\n  v:\n    - virtio-blk: a\n      socket: s\n      queue-size: 48\n",
+		  "f:6: VM 'v': queue-size: '48' is not a power of two" },
+		{ DISKS
+		  "vms:\n  v:\n    - {virtio-blk: a, socket: s}\n    - {virtio-blk: a, socket: t}\n",
+		  "f:5: VM 'v': disk 'a' is a device of VM 'v' already" },
+		{ "disks: {a: {read-only: true, stack: [null]}}\n"
+		  "vms:\n  v:\n    - {virtio-blk: a, socket: s}\n    - {virtio-blk: a, socket: t}\n",
+		  "f:5: VM 'v': disk 'a' is a device of VM 'v' already" },
+		{ DISKS "vms: {v: [{virtio-blk: a, socket: "
+			"/a2345678901234567890123456789012345678901234567890123456789/"
+			"a2345678901234567890123456789012345678901234567890123456789}]}\n",
+		  "socket: the path has 120 bytes" },
 	};
 
 	(void)state;
@@ -247,23 +247,23 @@ static void nasty_yaml(void **state)
 	static const struct {
 		const char *text, *said;
 	} files[] = {
-		{"a: &x 1\nb: 2\n", "f:1: anchors (&)"},
-		{"a: *x\n", "f:1: anchors (&), aliases (*)"},
-		{"a: !!int 1\n", "f:1: anchors (&), aliases (*) and tags (!)"},
-		{"a: !<tag:x,2000:y> [1]\n", "f:1: anchors"},
-		{"a: 1\na: 2\n", "f:2: 'a' is given twice (first on line 1)"},
-		{"? [a]\n: 1\n", "f:1: expected the name of an option, not a list"},
-		{"{{a: 1}: 2}\n", "f:1: expected the name of an option, not a mapping"},
-		{"a: 1\n---\nb: 2\n", "f:2: a second document begins"},
-		{"a: 1\n...\nb: 2\n", "f:3: not YAML"},
-		{"a: [1\n", "not YAML"},
-		{"a: 'b\n", "not YAML"},
-		{"\ta: 1\n", "f:1: not YAML"},
-		{"a: b: c\n", "f:1: not YAML"},
-		{"a: \"\\0\"\n", "f:1: a text must not contain a NUL"},
-		{"a: \xff\xfe\n", "not YAML"},
-		{"[[[[[[[[[[[[[[[[[[[[", "f:1: nested more than 16 deep"},
-		{"%TAG ! tag:x:\n--- !a b\n", "anchors"},
+		{ "a: &x 1\nb: 2\n", "f:1: anchors (&)" },
+		{ "a: *x\n", "f:1: anchors (&), aliases (*)" },
+		{ "a: !!int 1\n", "f:1: anchors (&), aliases (*) and tags (!)" },
+		{ "a: !<tag:x,2000:y> [1]\n", "f:1: anchors" },
+		{ "a: 1\na: 2\n", "f:2: 'a' is given twice (first on line 1)" },
+		{ "? [a]\n: 1\n", "f:1: expected the name of an option, not a list" },
+		{ "{{a: 1}: 2}\n", "f:1: expected the name of an option, not a mapping" },
+		{ "a: 1\n---\nb: 2\n", "f:2: a second document begins" },
+		{ "a: 1\n...\nb: 2\n", "f:3: not YAML" },
+		{ "a: [1\n", "not YAML" },
+		{ "a: 'b\n", "not YAML" },
+		{ "\ta: 1\n", "f:1: not YAML" },
+		{ "a: b: c\n", "f:1: not YAML" },
+		{ "a: \"\\0\"\n", "f:1: a text must not contain a NUL" },
+		{ "a: \xff\xfe\n", "not YAML" },
+		{ "[[[[[[[[[[[[[[[[[[[[", "f:1: nested more than 16 deep" },
+		{ "%TAG ! tag:x:\n--- !a b\n", "anchors" },
 	};
 	static const char nul[] = "a: b\0c\n";
 	struct config config;
@@ -332,10 +332,10 @@ static const char *said_of_serve(const char *path, const char *const *options, u
 				 struct config *config)
 {
 	static char said[2048];
-	struct mistakes mistakes = {0};
+	struct mistakes mistakes = { 0 };
 	struct node *tree = serve_tree(path, "s", (char *const *)options, count, &mistakes);
 
-	*config = (struct config){0};
+	*config = (struct config){ 0 };
 	config_init(config);
 	if (tree)
 		config_read(config, tree, &mistakes);
@@ -347,9 +347,9 @@ static const char *said_of_serve(const char *path, const char *const *options, u
 
 static void serve_options(void **state)
 {
-	static const char *const options[] = {"size=4G", "block-size=4096", "queues=2",
-					      "stack=pass,pass", "serial=q"};
-	static const char *const image[] = {"size=4G", "direct=off", "create=true"};
+	static const char *const options[] = { "size=4G", "block-size=4096", "queues=2",
+					       "stack=pass,pass", "serial=q" };
+	static const char *const image[] = { "size=4G", "direct=off", "create=true" };
 	struct config config;
 
 	(void)state;
@@ -382,20 +382,20 @@ static void serve_mistakes(void **state)
 	static const struct {
 		const char *path, *option, *said;
 	} wrong[] = {
-		{"null:", "sise=4G", "no option 'sise'; did you mean 'size'?"},
-		{"null:", "direct=on", "no option 'direct'"},
-		{"null:", "size", "'size' is not understood; expected option=value"},
-		{"null:", "size=", "size: '' is not understood"},
-		{"null:", "=4G", "no option ''"},
-		{"null:", "queues=0", "queues: '0' is out of range"},
-		{"null:", "stack=null", "null is a back-end"},
-		{"null:", "stack=pas", "no layer or back-end 'pas'; did you mean 'pass'?"},
-		{"null:", "socket=t", "'socket' is given twice"},
-		{"/nonesuch/x.img", "queues=1",
-		 "/nonesuch/x.img: no such image; to make a new one"},
-		{"/nonesuch/x.img", "create=true", "its size is missing"},
-		{"", "queues=1", "no such image"},
-		{"nul:", "queues=1", "nul:: no such image"},
+		{ "null:", "sise=4G", "no option 'sise'; did you mean 'size'?" },
+		{ "null:", "direct=on", "no option 'direct'" },
+		{ "null:", "size", "'size' is not understood; expected option=value" },
+		{ "null:", "size=", "size: '' is not understood" },
+		{ "null:", "=4G", "no option ''" },
+		{ "null:", "queues=0", "queues: '0' is out of range" },
+		{ "null:", "stack=null", "null is a back-end" },
+		{ "null:", "stack=pas", "no layer or back-end 'pas'; did you mean 'pass'?" },
+		{ "null:", "socket=t", "'socket' is given twice" },
+		{ "/nonesuch/x.img", "queues=1",
+		  "/nonesuch/x.img: no such image; to make a new one" },
+		{ "/nonesuch/x.img", "create=true", "its size is missing" },
+		{ "", "queues=1", "no such image" },
+		{ "nul:", "queues=1", "nul:: no such image" },
 	};
 	struct config config;
 
@@ -412,19 +412,19 @@ static void serve_mistakes(void **state)
 
 static void cpus(void **state)
 {
-	static const char *const bad[] = {"",
-					  ",",
-					  "1,",
-					  ",1",
-					  "-1",
-					  "1-",
-					  "2-1",
-					  "1024",
-					  "a",
-					  "1 2",
-					  "0-1-2",
-					  "0-1023,0",
-					  "99999999999999999999"};
+	static const char *const bad[] = { "",
+					   ",",
+					   "1,",
+					   ",1",
+					   "-1",
+					   "1-",
+					   "2-1",
+					   "1024",
+					   "a",
+					   "1 2",
+					   "0-1-2",
+					   "0-1023,0",
+					   "99999999999999999999" };
 	unsigned list[CONFIG_CPUS];
 
 	(void)state;
@@ -443,11 +443,11 @@ static void cpus(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(everything),		cmocka_unit_test(examples),
-		cmocka_unit_test(wrong_files),		cmocka_unit_test(nasty_yaml),
-		cmocka_unit_test(large_yaml),		cmocka_unit_test(cut_off),
+		cmocka_unit_test(everything),           cmocka_unit_test(examples),
+		cmocka_unit_test(wrong_files),          cmocka_unit_test(nasty_yaml),
+		cmocka_unit_test(large_yaml),           cmocka_unit_test(cut_off),
 		cmocka_unit_test(all_mistakes_at_once), cmocka_unit_test(serve_options),
-		cmocka_unit_test(serve_mistakes),	cmocka_unit_test(cpus),
+		cmocka_unit_test(serve_mistakes),       cmocka_unit_test(cpus),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

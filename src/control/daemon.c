@@ -37,7 +37,7 @@
 /* The engine that all loops shall have, so that there is one answer and one line of log. */
 static enum loop_engine choose_engine(const struct config *config)
 {
-	struct error why = {0};
+	struct error why = { 0 };
 
 	if (config->engine != LOOP_AUTO)
 		return (enum loop_engine)config->engine;
@@ -63,8 +63,8 @@ static int start_loops(struct daemon *d, struct error *err)
 {
 	const struct config *config = d->config;
 	unsigned cpus[CONFIG_CPUS], cpu_count = 0, count = (unsigned)config->loops;
-	struct loop_config loop = {.engine = choose_engine(config),
-				   .poll_limit = config->poll * 1000};
+	struct loop_config loop = { .engine = choose_engine(config),
+				    .poll_limit = config->poll * 1000 };
 	cpu_set_t allowed;
 	char name[16];
 
@@ -174,7 +174,7 @@ static void stop(struct daemon *d);
 static void start(struct loop_message *message)
 {
 	struct daemon *d = container_of(message, struct daemon, start);
-	struct error err = {0};
+	struct error err = { 0 };
 
 	if (start_loops(d, &err) || open_disks(d, &err) || create_devices(d, &err) ||
 	    listen_for_vmms(d, &err) || open_api(d, &err)) {
@@ -291,9 +291,9 @@ int daemon_run(const struct config *config)
 	 * Its thread is the process's first, and bears its name. It needs readiness only, and has
 	 * it from epoll: io_uring would hold the sockets for some time after we are killed.
 	 */
-	struct loop_config control = {.name = "penstock", .engine = LOOP_THREADS, .cpu = -1};
-	struct daemon d = {.config = config, .start.run = start};
-	struct error err = {0};
+	struct loop_config control = { .name = "penstock", .engine = LOOP_THREADS, .cpu = -1 };
+	struct daemon d = { .config = config, .start.run = start };
+	struct error err = { 0 };
 
 	log_set_level((enum log_level)config->log_level);
 	raise_file_limit();

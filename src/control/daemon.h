@@ -41,7 +41,7 @@ struct daemon {
 	uint64_t started; /**< ns, loop_now() when it was ready */
 	bool ending;
 	unsigned closing; /**< servers that are not closed yet, and one while they are told to */
-	int status;	  /**< to exit with */
+	int status;       /**< to exit with */
 	struct loop_message start;
 };
 

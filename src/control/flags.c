@@ -11,13 +11,13 @@ enum flag_result flags_next(int argc, char **argv, const struct flag *flags, uns
 			    int *index, const char **value)
 {
 	static char letter[] = "-?";
-	struct option options[FLAGS + 1] = {0};
+	struct option options[FLAGS + 1] = { 0 };
 	int found;
 
 	for (unsigned i = 0; i < count && i < FLAGS; i++)
-		options[i] = (struct option){.name = flags[i].name,
-					     .has_arg = flags[i].has_value,
-					     .val = FIRST + (int)i};
+		options[i] = (struct option){ .name = flags[i].name,
+					      .has_arg = flags[i].has_value,
+					      .val = FIRST + (int)i };
 	opterr = 0;
 	found = getopt_long(argc, argv, ":", options, NULL);
 	if (found == -1) {

@@ -49,15 +49,16 @@ static void complain_unknown(const struct command *command, const char *what, co
 struct known {
 	struct flag flags[FLAGS];
 	const struct option *rows[FLAGS]; /* NULL: --help */
-	bool setting[FLAGS];		  /* into the settings */
+	bool setting[FLAGS];              /* into the settings */
 	unsigned count;
 };
 
 static void know(struct known *known, const struct option *row, bool setting)
 {
 	for (; row && row->name && known->count < FLAGS - 1; row++) {
-		known->flags[known->count] = (struct flag){
-			.name = row->name, .has_value = setting || row->type != OPTION_BOOL};
+		known->flags[known->count] =
+			(struct flag){ .name = row->name,
+				       .has_value = setting || row->type != OPTION_BOOL };
 		known->rows[known->count] = row;
 		known->setting[known->count++] = setting;
 	}
@@ -91,7 +92,7 @@ static int unknown_flag(const struct invocation *in, const struct known *known, 
 /* 1: --help was among them. */
 static int read_flags(struct invocation *in, int argc, char **argv)
 {
-	struct known known = {0};
+	struct known known = { 0 };
 	const char *value;
 	int index;
 
@@ -126,7 +127,7 @@ static int read_flags(struct invocation *in, int argc, char **argv)
 
 static int read_command(struct invocation *in, int argc, char **argv)
 {
-	struct invocation topic = {.arguments = (char *[]){argv[1]}, .count = 1};
+	struct invocation topic = { .arguments = (char *[]){ argv[1] }, .count = 1 };
 	int ret;
 
 	in->settings = node_new(NODE_MAPPING, NULL, 0);
@@ -154,7 +155,7 @@ int invocation_read(struct invocation *in, int argc, char **argv, int *status)
 {
 	const char *word = argc > 1 ? argv[1] : "";
 
-	*in = (struct invocation){.command = command_find(word)};
+	*in = (struct invocation){ .command = command_find(word) };
 	if (in->command) {
 		*status = read_command(in, argc, argv);
 		return *status < 0 ? 0 : -1;

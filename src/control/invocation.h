@@ -15,7 +15,7 @@ struct invocation {
 	struct node *settings; /**< flags that are of config_options: a mapping */
 
 	char *api, *config, *socket; /**< NULL: not given */
-	uint64_t memory;	     /**< bytes */
+	uint64_t memory;             /**< bytes */
 	bool json, names;
 };
 

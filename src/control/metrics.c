@@ -31,7 +31,7 @@ static void for_each_queue(FILE *out, const char *name, const struct daemon *dae
 		const struct device *device = &daemon->devices[i].device->device;
 
 		for (unsigned q = 0; q < device->queues; q++) {
-			struct queue queue = {.stats = &device->stats[q]};
+			struct queue queue = { .stats = &device->stats[q] };
 
 			snprintf(queue.labels, sizeof queue.labels,
 				 "vm=\"%s\",disk=\"%s\",queue=\"%u\"", daemon->devices[i].vm->name,
@@ -163,25 +163,25 @@ static void uptime(FILE *out, const char *name, const struct daemon *daemon)
 }
 
 const struct metric metrics[] = {
-	{"penstock_disk_requests_total", "counter", "Requests completed.", requests},
-	{"penstock_disk_bytes_total", "counter", "Bytes of completed requests.", bytes},
-	{"penstock_disk_errors_total", "counter", "Requests completed with an error.", errors},
-	{"penstock_disk_latency_seconds", "histogram",
-	 "From the moment a request was taken off the ring to its completion.", latency},
-	{"penstock_interrupts_total", "counter", "Interrupts sent to the guest.", interrupts},
-	{"penstock_interrupts_suppressed_total", "counter",
-	 "Batches completed without an interrupt, because the guest did not ask for one.",
-	 suppressed},
-	{"penstock_accesses_total", "counter", "Notifications by the guest.", accesses},
-	{"penstock_queue_depth", "gauge", "Requests taken and not yet completed.", depth},
-	{"penstock_device_connected", "gauge", "1 while a VMM is attached.", connected},
-	{"penstock_device_broken", "gauge",
-	 "1 after the device was stopped because of what its guest or VMM did.", broken},
-	{"penstock_disk_size_bytes", "gauge", "Size of the disk.", disk_size},
-	{"penstock_loops", "gauge", "Threads that serve queues.", loops},
-	{"penstock_uptime_seconds", "gauge", "Time since it was ready.", uptime},
-	{"penstock_build_info", "gauge", "Always 1; its label is the version.", build_info},
-	{0},
+	{ "penstock_disk_requests_total", "counter", "Requests completed.", requests },
+	{ "penstock_disk_bytes_total", "counter", "Bytes of completed requests.", bytes },
+	{ "penstock_disk_errors_total", "counter", "Requests completed with an error.", errors },
+	{ "penstock_disk_latency_seconds", "histogram",
+	  "From the moment a request was taken off the ring to its completion.", latency },
+	{ "penstock_interrupts_total", "counter", "Interrupts sent to the guest.", interrupts },
+	{ "penstock_interrupts_suppressed_total", "counter",
+	  "Batches completed without an interrupt, because the guest did not ask for one.",
+	  suppressed },
+	{ "penstock_accesses_total", "counter", "Notifications by the guest.", accesses },
+	{ "penstock_queue_depth", "gauge", "Requests taken and not yet completed.", depth },
+	{ "penstock_device_connected", "gauge", "1 while a VMM is attached.", connected },
+	{ "penstock_device_broken", "gauge",
+	  "1 after the device was stopped because of what its guest or VMM did.", broken },
+	{ "penstock_disk_size_bytes", "gauge", "Size of the disk.", disk_size },
+	{ "penstock_loops", "gauge", "Threads that serve queues.", loops },
+	{ "penstock_uptime_seconds", "gauge", "Time since it was ready.", uptime },
+	{ "penstock_build_info", "gauge", "Always 1; its label is the version.", build_info },
+	{ 0 },
 };
 
 void metrics_write(FILE *out, const struct daemon *daemon)

@@ -45,7 +45,7 @@ bool reading_must_be(struct mistakes *mistakes, const struct node *node, const c
 
 bool reading_true(const struct node *node)
 {
-	static const struct option row[] = {{.name = "", .type = OPTION_BOOL}, {0}};
+	static const struct option row[] = { { .name = "", .type = OPTION_BOOL }, { 0 } };
 	bool value;
 
 	return node && node->type == NODE_SCALAR &&
@@ -92,7 +92,7 @@ static bool among(const char *const *names, const char *name)
 void reading_options(struct mistakes *mistakes, const struct node *mapping, const char *where,
 		     const struct option *table, void *object, const char *const *others)
 {
-	struct error err = {0};
+	struct error err = { 0 };
 	char expected[200];
 
 	for (const struct node *node = mapping->first; node; node = node->next) {

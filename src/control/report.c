@@ -104,7 +104,7 @@ struct total {
 
 static struct total total_of(const struct device *device, enum io_op op)
 {
-	struct total total = {0};
+	struct total total = { 0 };
 
 	for (unsigned q = 0; q < device->queues; q++) {
 		const struct queue_stats *stats = &device->stats[q];

@@ -90,7 +90,7 @@ static unsigned status_of(const struct error *err)
 static unsigned resize_disk(struct call *call)
 {
 	struct disk *disk = daemon_disk(call->daemon, call->name);
-	struct error err = {0};
+	struct error err = { 0 };
 	json_error_t wrong;
 	json_t *body, *size;
 	uint64_t bytes = 0;
@@ -185,28 +185,30 @@ static unsigned get_metrics(struct call *call)
 }
 
 const struct route routes[] = {
-	{"GET", "/v1/status", "All there is: version, process, loops, disks and VMs.", get_status},
-	{"GET", "/v1/disks", "A list of all disks.", get_disks},
-	{"GET", "/v1/disks/NAME",
-	 "One disk: its options as in the configuration file, its size in bytes, its stack with "
-	 "all options, and the VMs that have it.",
-	 get_disk},
-	{"POST", "/v1/disks/NAME/resize",
-	 "Grows a disk while it is in use. The body is {\"size\": \"20G\"}, or a number of bytes. "
-	 "Answers with the disk.",
-	 resize_disk},
-	{"GET", "/v1/vms", "A list of all VMs.", get_vms},
-	{"GET", "/v1/vms/NAME",
-	 "One VM and its devices: their options, whether a VMM is connected, whether the device is "
-	 "broken and why, the ring that was negotiated, and what it has done by kind of request. "
-	 "Latencies are estimates, in microseconds.",
-	 get_vm},
-	{"GET", "/v1/vms/NAME/qemu-args",
-	 "The arguments that attach a VM of QEMU; ?memory=4G says how much memory it has.",
-	 get_qemu_args},
-	{"GET", "/v1/layers", "All kinds of layers and back-ends with their options.", get_layers},
-	{"GET", "/metrics", "Counters in the text format of Prometheus.", get_metrics},
-	{0},
+	{ "GET", "/v1/status", "All there is: version, process, loops, disks and VMs.",
+	  get_status },
+	{ "GET", "/v1/disks", "A list of all disks.", get_disks },
+	{ "GET", "/v1/disks/NAME",
+	  "One disk: its options as in the configuration file, its size in bytes, its stack with "
+	  "all options, and the VMs that have it.",
+	  get_disk },
+	{ "POST", "/v1/disks/NAME/resize",
+	  "Grows a disk while it is in use. The body is {\"size\": \"20G\"}, or a number of bytes. "
+	  "Answers with the disk.",
+	  resize_disk },
+	{ "GET", "/v1/vms", "A list of all VMs.", get_vms },
+	{ "GET", "/v1/vms/NAME",
+	  "One VM and its devices: their options, whether a VMM is connected, whether the device is "
+	  "broken and why, the ring that was negotiated, and what it has done by kind of request. "
+	  "Latencies are estimates, in microseconds.",
+	  get_vm },
+	{ "GET", "/v1/vms/NAME/qemu-args",
+	  "The arguments that attach a VM of QEMU; ?memory=4G says how much memory it has.",
+	  get_qemu_args },
+	{ "GET", "/v1/layers", "All kinds of layers and back-ends with their options.",
+	  get_layers },
+	{ "GET", "/metrics", "Counters in the text format of Prometheus.", get_metrics },
+	{ 0 },
 };
 
 /* --- finding the route -------------------------------------------------------------- */

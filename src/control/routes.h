@@ -26,7 +26,7 @@ struct call {
 /** A path of the API and what it does. */
 struct route {
 	const char *method, *path; /**< "/v1/disks/NAME" */
-	const char *summary;	   /**< for the man page */
+	const char *summary;       /**< for the man page */
 	unsigned (*answer)(struct call *call);
 };
 

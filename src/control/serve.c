@@ -42,8 +42,8 @@ struct serve {
 
 static void unknown(struct serve *serve, const char *name)
 {
-	const struct option *const tables[] = {disk_options, virtio_blk_options,
-					       serve->ops->options};
+	const struct option *const tables[] = { disk_options, virtio_blk_options,
+						serve->ops->options };
 	struct suggestion nearest = suggest_for(name);
 
 	suggest_offer(&nearest, "stack");
@@ -97,7 +97,7 @@ static void add_option(struct serve *serve, const char *argument)
 /* True if one of the options is create=true. */
 static bool creates(char *const *options, unsigned count)
 {
-	struct node value = {.type = NODE_SCALAR};
+	struct node value = { .type = NODE_SCALAR };
 
 	while (count--) {
 		value.text = options[count] + strlen("create=");

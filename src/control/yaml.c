@@ -21,8 +21,8 @@
 #include "control/mistakes.h"
 #include "util/must.h"
 
-#define DEPTH	  16	    /* of values in values */
-#define KEYS	  8192	    /* in one mapping */
+#define DEPTH     16        /* of values in values */
+#define KEYS      8192      /* in one mapping */
 #define FILE_SIZE (1 << 20) /* bytes */
 
 /* --- the tree ----------------------------------------------------------------------- */
@@ -102,7 +102,7 @@ struct builder {
 	struct node *root;
 	struct {
 		struct node *node, *last; /* and the last value in it */
-		char *key;		  /* read, its value not yet */
+		char *key;                /* read, its value not yet */
 		unsigned key_line;
 	} open[DEPTH];
 	unsigned depth;
@@ -229,7 +229,7 @@ static bool take(struct builder *b, const yaml_event_t *event)
 
 struct node *yaml_parse(const char *bytes, size_t length, struct mistakes *mistakes)
 {
-	struct builder b = {.mistakes = mistakes};
+	struct builder b = { .mistakes = mistakes };
 	yaml_parser_t parser;
 	yaml_event_t event;
 	bool good, end;

@@ -24,12 +24,12 @@ struct device {
 	char *vm;              /**< the VM it belongs to */
 	char *socket;          /**< path of its socket */
 	struct disk *disk;
-	bool connected;     /**< a VMM is attached */
-	bool broken;        /**< stopped, because of what its guest or VMM did */
-	char reason[200];   /**< of @broken; the last one */
-	unsigned queues;    /**< configured */
-	unsigned queue_size; /**< configured, entries; the guest may choose fewer */
-	unsigned running;   /**< queues in service now */
-	const char *ring;   /**< "split" or "packed", once negotiated; else "" */
+	bool connected;            /**< a VMM is attached */
+	bool broken;               /**< stopped, because of what its guest or VMM did */
+	char reason[200];          /**< of @broken; the last one */
+	unsigned queues;           /**< configured */
+	unsigned queue_size;       /**< configured, entries; the guest may choose fewer */
+	unsigned running;          /**< queues in service now */
+	const char *ring;          /**< "split" or "packed", once negotiated; else "" */
 	struct queue_stats *stats; /**< of @queues queues; lives as long as the device */
 };

@@ -223,7 +223,8 @@ int io_queue_init(struct io_queue *queue, struct loop *loop, unsigned roots, uns
 	size_t stride = sizeof(struct io) + frames * sizeof(struct io_frame);
 	size_t ios = (roots + parts) * stride;
 	size_t bytes = ios + (size_t)roots * vectors * sizeof(struct iovec);
-	char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *memory =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
 		return -ENOMEM;

@@ -61,18 +61,18 @@ _Static_assert(sizeof(struct io_frame) == 64, "one frame, one cache line");
 
 /** One request. */
 struct io {
-	uint8_t op;              /**< enum io_op */
-	uint8_t flags;           /**< enum io_flag */
-	uint16_t depth;          /**< frames in use */
-	int status;              /**< on the way up: 0 or -errno */
-	uint64_t offset, length; /**< bytes; READ, WRITE: length is that of data */
-	struct io_data data;     /**< READ, WRITE; unused in other ops */
-	struct io_queue *queue;  /**< of the thread that owns this io */
-	struct io *next;         /**< free for whoever holds the io */
-	struct io *whole;        /**< in a part: the io it is a part of */
-	uint32_t parts;          /**< parts still below, while split */
-	uint32_t state;          /**< IO_CHECKS only */
-	uint64_t started;        /**< ns, loop_now() when the front-end took it */
+	uint8_t op;               /**< enum io_op */
+	uint8_t flags;            /**< enum io_flag */
+	uint16_t depth;           /**< frames in use */
+	int status;               /**< on the way up: 0 or -errno */
+	uint64_t offset, length;  /**< bytes; READ, WRITE: length is that of data */
+	struct io_data data;      /**< READ, WRITE; unused in other ops */
+	struct io_queue *queue;   /**< of the thread that owns this io */
+	struct io *next;          /**< free for whoever holds the io */
+	struct io *whole;         /**< in a part: the io it is a part of */
+	uint32_t parts;           /**< parts still below, while split */
+	uint32_t state;           /**< IO_CHECKS only */
+	uint64_t started;         /**< ns, loop_now() when the front-end took it */
 	struct loop_op op_kernel; /**< for the back-end that holds the io */
 	struct io_frame frame[] __attribute__((aligned(64)));
 };

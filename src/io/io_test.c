@@ -17,9 +17,9 @@
 
 #include "layer/layer.h"
 
-#define ROOTS	4u
-#define PARTS	3u
-#define FRAMES	3u
+#define ROOTS   4u
+#define PARTS   3u
+#define FRAMES  3u
 #define VECTORS 2u
 
 static struct loop *loop;

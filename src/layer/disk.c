@@ -66,7 +66,8 @@ static int settle_limits(struct disk *disk, struct error *err)
 		return error_set(err, EINVAL,
 				 "block-size: %u is smaller than the back-end's block of %u bytes; "
 				 "expected %u",
-				 disk->block_size, disk->limits.block_size, disk->limits.block_size);
+				 disk->block_size, disk->limits.block_size,
+				 disk->limits.block_size);
 	if (disk->limits.physical_block_size < disk->block_size)
 		disk->limits.physical_block_size = disk->block_size;
 	if (disk->config.size && size % disk->block_size)
@@ -74,8 +75,8 @@ static int settle_limits(struct disk *disk, struct error *err)
 				 format_size(size, blocks, sizeof blocks), disk->block_size);
 	size -= size % disk->block_size;
 	if (!size)
-		return error_set(err, EINVAL,
-				 "the back-end has no room for one block of %u bytes", disk->block_size);
+		return error_set(err, EINVAL, "the back-end has no room for one block of %u bytes",
+				 disk->block_size);
 	atomic_store(&disk->size, size);
 	return 0;
 }
@@ -96,8 +97,7 @@ struct disk *disk_open(const char *name, const struct disk_config *config,
 	list_init(&disk->listeners);
 	disk->stack = stack_open(disk->name, config->read_only, disk->block_size, layers, count,
 				 line_of_error, err);
-	if (!disk->stack ||
-	    (config->size > disk->stack->limits.size && push_extent(disk, err)) ||
+	if (!disk->stack || (config->size > disk->stack->limits.size && push_extent(disk, err)) ||
 	    settle_limits(disk, err)) {
 		disk_close(disk);
 		return NULL;
@@ -124,12 +124,13 @@ int disk_resize(struct disk *disk, uint64_t size, struct error *err)
 		return error_set(err, EINVAL, "%s is not a multiple of the block size %u",
 				 format_size(size, a, sizeof a), disk->block_size);
 	if (size < now)
-		return error_set(err, EINVAL,
-				 "disk %s is %s now and cannot shrink to %s while it is in use", disk->name,
-				 format_size(now, a, sizeof a), format_size(size, b, sizeof b));
+		return error_set(
+			err, EINVAL, "disk %s is %s now and cannot shrink to %s while it is in use",
+			disk->name, format_size(now, a, sizeof a), format_size(size, b, sizeof b));
 	if (size > disk->stack->limits.size) {
 		if (disk->config.read_only)
-			return error_set(err, EROFS, "disk %s is read-only: its back-end cannot grow",
+			return error_set(err, EROFS,
+					 "disk %s is read-only: its back-end cannot grow",
 					 disk->name);
 		ret = stack_resize(disk->stack, size, err);
 		if (ret)

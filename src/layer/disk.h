@@ -20,11 +20,12 @@
 
 enum disk_cache { DISK_WRITEBACK, DISK_WRITETHROUGH, DISK_UNSAFE };
 
-/** What a user says about a disk; the rows are disk_options. Zero-initialise, then options_init(). */
+/** What a user says about a disk; the rows are disk_options. Zero-initialise, then options_init().
+ */
 struct disk_config {
-	uint64_t size;       /**< bytes; 0: the back-end's */
-	int block_size;      /**< index: 0 is 512, 1 is 4096 */
-	int cache;           /**< enum disk_cache */
+	uint64_t size;  /**< bytes; 0: the back-end's */
+	int block_size; /**< index: 0 is 512, 1 is 4096 */
+	int cache;      /**< enum disk_cache */
 	bool read_only;
 };
 
@@ -39,12 +40,12 @@ struct disk_listener {
 struct disk {
 	char *name;
 	struct disk_config config;
-	uint32_t block_size;      /**< bytes */
-	_Atomic uint64_t size;    /**< bytes, a multiple of block_size; grows only */
+	uint32_t block_size;   /**< bytes */
+	_Atomic uint64_t size; /**< bytes, a multiple of block_size; grows only */
 	struct stack *stack;
-	struct limits limits;     /**< the stack's, as the guest is to see them */
-	struct list listeners;    /**< control thread only */
-	atomic_bool warned;       /**< "beyond the end of the back-end" was logged */
+	struct limits limits;  /**< the stack's, as the guest is to see them */
+	struct list listeners; /**< control thread only */
+	atomic_bool warned;    /**< "beyond the end of the back-end" was logged */
 };
 
 /** Opens a disk. @line_of_error as in stack_open(). NULL on failure, with @err. Control thread. */
@@ -71,6 +72,7 @@ void disk_queue_close(struct disk *disk, struct io_queue *queue);
 
 /**
  * Sends @io to the disk; it comes back to @done with layer NULL. Refuses, in status, what is
- * outside the disk (-ERANGE), not in whole blocks (-EINVAL), or a change to a read-only disk (-EROFS).
+ * outside the disk (-ERANGE), not in whole blocks (-EINVAL), or a change to a read-only disk
+ * (-EROFS).
  */
 struct io_frame *disk_submit(struct disk *disk, struct io *io, io_done_fn *done);

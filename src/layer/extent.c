@@ -49,9 +49,11 @@ static void extent_submit(struct layer *layer, struct io *io)
 	}
 	if (io->op == IO_WRITE) {
 		if (!atomic_exchange(&x->warned, true))
-			log_warn("disk %s: a write at byte %llu failed, beyond the end of its back-end at "
-				 "%llu; grow the back-end",
-				 layer->disk, (unsigned long long)io->offset, (unsigned long long)end);
+			log_warn(
+				"disk %s: a write at byte %llu failed, beyond the end of its back-end at "
+				"%llu; grow the back-end",
+				layer->disk, (unsigned long long)io->offset,
+				(unsigned long long)end);
 		io_push(layer, io, extent_done);
 		io_finish(io, -ENOSPC);
 		return;
@@ -78,9 +80,10 @@ static const struct option extent_options[] = {
 const struct layer_ops extent_ops = {
 	.name = "extent",
 	.summary = "presents a size larger than that of what is below",
-	.description = "Bytes beyond the end of what is below read as zeroes; a write there fails with an "
-		       "I/O error, and the log says so once. A disk whose size option is larger than "
-		       "its back-end gets this layer on top by itself.",
+	.description =
+		"Bytes beyond the end of what is below read as zeroes; a write there fails with an "
+		"I/O error, and the log says so once. A disk whose size option is larger than "
+		"its back-end gets this layer on top by itself.",
 	.example = "disks:\n"
 		   "  db:\n"
 		   "    stack:\n"

@@ -192,8 +192,9 @@ static const struct option flaky_options[] = {
 const struct layer_ops flaky_ops = {
 	.name = "flaky",
 	.summary = "errors, torn writes, delays and reordering, for tests",
-	.description = "Makes a good disk behave like a bad one: for tests of file systems and databases, and "
-		       "for game days. A failed request fails with an I/O error in the guest.",
+	.description =
+		"Makes a good disk behave like a bad one: for tests of file systems and databases, and "
+		"for game days. A failed request fails with an I/O error in the guest.",
 	.example = "disks:\n"
 		   "  db:\n"
 		   "    stack:\n"

@@ -20,13 +20,13 @@ struct layer;
 
 /** What a disk, or the part of a stack below some point, can take. A layer may lower it. */
 struct limits {
-	uint64_t size;                 /**< bytes */
-	uint32_t block_size;           /**< offset and length are multiples of it; power of 2 */
-	uint32_t physical_block_size;  /**< smallest write that is not read-modify-write */
-	uint32_t optimal_io;           /**< best length of large requests, bytes; 0: unknown */
+	uint64_t size;                /**< bytes */
+	uint32_t block_size;          /**< offset and length are multiples of it; power of 2 */
+	uint32_t physical_block_size; /**< smallest write that is not read-modify-write */
+	uint32_t optimal_io;          /**< best length of large requests, bytes; 0: unknown */
 	bool read_only;
-	bool discard;                  /**< IO_DISCARD frees space */
-	bool zeroes;                   /**< IO_ZEROES costs less than writing zeroes */
+	bool discard; /**< IO_DISCARD frees space */
+	bool zeroes;  /**< IO_ZEROES costs less than writing zeroes */
 };
 
 /** One kind of layer or back-end. */
@@ -60,11 +60,11 @@ struct layer_ops {
 /** One layer of one disk. */
 struct layer {
 	const struct layer_ops *ops;
-	struct layer *below;   /**< NULL in a back-end */
-	const char *disk;      /**< name of the disk, for messages */
-	bool read_only;        /**< the disk is read-only: open nothing for writing */
-	uint32_t block_size;   /**< the disk's; every request is a multiple of it */
-	size_t queue_offset;   /**< of its state in io_queue.state */
+	struct layer *below; /**< NULL in a back-end */
+	const char *disk;    /**< name of the disk, for messages */
+	bool read_only;      /**< the disk is read-only: open nothing for writing */
+	uint32_t block_size; /**< the disk's; every request is a multiple of it */
+	size_t queue_offset; /**< of its state in io_queue.state */
 };
 
 /** The layer's own state on @queue. */

@@ -30,15 +30,15 @@
 #include "util/error.h"
 #include "util/log.h"
 
-#define BLOCK	   512u
-#define BLOCKS	   2048u	/* of the largest disk */
-#define LONGEST	   (96 * BLOCK) /* bytes of a request */
-#define VECTORS	   12u		/* iovecs of a request */
-#define GAP	   16u		/* bytes that nobody may touch before each iovec, at least */
-#define DEPTH	   32u
-#define REQUESTS   1500u		/* for each stack */
-#define STACKS	   30u			/* for each engine */
-#define CANDIDATES 12u			/* contents that a block may have */
+#define BLOCK      512u
+#define BLOCKS     2048u        /* of the largest disk */
+#define LONGEST    (96 * BLOCK) /* bytes of a request */
+#define VECTORS    12u          /* iovecs of a request */
+#define GAP        16u          /* bytes that nobody may touch before each iovec, at least */
+#define DEPTH      32u
+#define REQUESTS   1500u                /* for each stack */
+#define STACKS     30u                  /* for each engine */
+#define CANDIDATES 12u                  /* contents that a block may have */
 #define PATIENCE   (20ull * 1000000000) /* ns for a stack */
 
 /* --- chance ------------------------------------------------------------------------- */
@@ -503,7 +503,7 @@ static void submit(enum io_op op, uint64_t offset, uint64_t length)
 
 static void issue(void)
 {
-	static const enum io_op ops[] = { IO_READ,  IO_READ,  IO_READ,	  IO_WRITE, IO_WRITE,
+	static const enum io_op ops[] = { IO_READ,  IO_READ,  IO_READ,    IO_WRITE, IO_WRITE,
 					  IO_WRITE, IO_FLUSH, IO_DISCARD, IO_ZEROES };
 	enum io_op op = ops[chance(sizeof ops / sizeof *ops)];
 	uint64_t size = run.disk->block_size, most = LONGEST / size, offset, length;

@@ -20,9 +20,10 @@ static void pass_submit(struct layer *layer, struct io *io)
 const struct layer_ops pass_ops = {
 	.name = "pass",
 	.summary = "sends every request on, and its completion back",
-	.description = "The smallest layer there is: it takes part in each request on its way down and on "
-		       "its way up, and changes nothing. Benchmarks use it to measure what a layer "
-		       "costs; it is the pattern for new ones.",
+	.description =
+		"The smallest layer there is: it takes part in each request on its way down and on "
+		"its way up, and changes nothing. Benchmarks use it to measure what a layer "
+		"costs; it is the pattern for new ones.",
 	.example = "disks:\n"
 		   "  db:\n"
 		   "    stack:\n"

@@ -82,8 +82,8 @@ int stack_push(struct stack *stack, const struct layer_config *config, unsigned 
 
 	if (ops->backend != (below == NULL))
 		return error_set(err, EINVAL,
-				 ops->backend ? "%s is a back-end: nothing can be below it" :
-						"%s is a layer: a back-end must be below it",
+				 ops->backend ? "%s is a back-end: nothing can be below it"
+					      : "%s is a layer: a back-end must be below it",
 				 ops->name);
 	layers = realloc(stack->layers, (stack->count + 1) * sizeof *layers);
 	if (!layers)

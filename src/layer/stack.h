@@ -19,15 +19,15 @@ struct layer_config {
 
 /** Layers in the order of a request's way down. */
 struct stack {
-	const char *disk;      /**< its name; the caller's */
+	const char *disk; /**< its name; the caller's */
 	bool read_only;
 	uint32_t block_size;   /**< bytes */
 	struct layer **layers; /**< layers[count-1] is the back-end */
 	unsigned count;
-	struct limits limits;  /**< of the whole */
-	unsigned frames;       /**< an io needs below the front-end */
-	unsigned parts;        /**< ios that one request can turn into, at most */
-	size_t queue_state;    /**< bytes */
+	struct limits limits; /**< of the whole */
+	unsigned frames;      /**< an io needs below the front-end */
+	unsigned parts;       /**< ios that one request can turn into, at most */
+	size_t queue_state;   /**< bytes */
 	bool single_loop;
 };
 

@@ -37,9 +37,9 @@ struct loop_watch {
 	int fd;
 	void (*ready)(void *data);
 	void *data;
-	bool removed;   /* loop_watch_remove() was called */
-	bool armed;     /* the kernel knows of it */
-	bool reporting; /* ready() is running */
+	bool removed;     /* loop_watch_remove() was called */
+	bool armed;       /* the kernel knows of it */
+	bool reporting;   /* ready() is running */
 	struct list link; /* of the loop's watches */
 };
 

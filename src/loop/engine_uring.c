@@ -44,7 +44,7 @@ struct engine {
 	unsigned reported; /* in this turn */
 	bool files;        /* the table of files was made */
 	bool file_taken[FILES];
-	bool buffers;      /* the table of buffers was made */
+	bool buffers;          /* the table of buffers was made */
 	unsigned buffers_used; /* one more than the highest slot in use */
 	struct buffer buffer[BUFFERS];
 };
@@ -72,9 +72,10 @@ static int ring_open(struct io_uring *ring)
 
 bool loop_uring_permitted(struct error *why)
 {
-	static const int needed[] = { IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC,
-				      IORING_OP_FALLOCATE, IORING_OP_POLL_ADD,
-				      IORING_OP_POLL_REMOVE };
+	static const int needed[] = {
+		IORING_OP_READV,     IORING_OP_WRITEV,   IORING_OP_FSYNC,
+		IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE
+	};
 	struct io_uring_probe *probe;
 	struct io_uring ring;
 	bool good;
@@ -84,7 +85,8 @@ bool loop_uring_permitted(struct error *why)
 		error_set(why, -ret, "io_uring_setup: %s", strerror(-ret));
 		return false;
 	}
-	/* Resource tags came with multishot poll, in Linux 5.13; there is no probe for the latter. */
+	/* Resource tags came with multishot poll, in Linux 5.13; there is no probe for the latter.
+	 */
 	good = (ring.features & IORING_FEAT_EXT_ARG) && (ring.features & IORING_FEAT_RSRC_TAGS);
 	probe = io_uring_get_probe_ring(&ring);
 	for (unsigned i = 0; good && i < sizeof needed / sizeof *needed; i++)
@@ -102,7 +104,8 @@ static struct engine *uring_open(struct loop *loop, struct error *err)
 	int ret = engine ? ring_open(&engine->ring) : -ENOMEM;
 
 	if (ret) {
-		error_set(err, -ret, "cannot set up io_uring: %s (--engine threads does without it)",
+		error_set(err, -ret,
+			  "cannot set up io_uring: %s (--engine threads does without it)",
 			  strerror(-ret));
 		free(engine);
 		return NULL;
@@ -317,12 +320,15 @@ static void reap(struct engine *engine)
 	struct io_uring_cqe *cqe;
 	unsigned head, seen = 0;
 
-	io_uring_for_each_cqe (&engine->ring, head, cqe) {
+	io_uring_for_each_cqe(&engine->ring, head, cqe)
+	{
 		struct loop_op *op = io_uring_cqe_get_data(cqe);
 
 		seen++;
 		if (cqe->user_data & WATCH_TAG)
-			report_watch(engine, (struct loop_watch *)(uintptr_t)(cqe->user_data & ~WATCH_TAG), cqe);
+			report_watch(engine,
+				     (struct loop_watch *)(uintptr_t)(cqe->user_data & ~WATCH_TAG),
+				     cqe);
 		else if (op)
 			op->done(op, cqe->res);
 	}

@@ -104,7 +104,8 @@ void loop_file_remove(struct loop *loop, int file);
 
 /**
  * Registers memory with the kernel, which pins it: all of it is allocated, and stays. Operations of
- * one iovec inside it get cheaper. Counted. 0 or -errno: -ENOMEM also if RLIMIT_MEMLOCK is in the way.
+ * one iovec inside it get cheaper. Counted. 0 or -errno: -ENOMEM also if RLIMIT_MEMLOCK is in the
+ * way.
  */
 int loop_memory_add(struct loop *loop, void *base, size_t length);
 

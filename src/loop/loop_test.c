@@ -139,7 +139,7 @@ static void timers_fire_in_order(void **unused)
 
 /* --- messages ------------------------------------------------------------------------- */
 
-#define SENDERS	 4
+#define SENDERS  4
 #define MESSAGES 2000
 
 struct numbered {

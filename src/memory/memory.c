@@ -137,8 +137,10 @@ struct memory *memory_add(const struct memory *old, uint64_t guest, uint64_t siz
 	for (unsigned i = 0; i < old->count; i++) {
 		const struct region *r = &old->region[i];
 
-		if (overlap(r->guest, guest, r->size, size) || overlap(r->user, user, r->size, size)) {
-			error_set(err, EINVAL, "region at guest address %#llx overlaps one at %#llx",
+		if (overlap(r->guest, guest, r->size, size) ||
+		    overlap(r->user, user, r->size, size)) {
+			error_set(err, EINVAL,
+				  "region at guest address %#llx overlaps one at %#llx",
 				  (unsigned long long)guest, (unsigned long long)r->guest);
 			return NULL;
 		}
@@ -175,9 +177,8 @@ struct memory *memory_remove(const struct memory *old, uint64_t guest, uint64_t 
 	struct memory *memory;
 	unsigned at = 0;
 
-	while (at < old->count &&
-	       (old->region[at].guest != guest || old->region[at].size != size ||
-		old->region[at].user != user))
+	while (at < old->count && (old->region[at].guest != guest || old->region[at].size != size ||
+				   old->region[at].user != user))
 		at++;
 	if (at == old->count) {
 		error_set(err, EINVAL, "no region of %#llx bytes at guest address %#llx to remove",
@@ -199,7 +200,8 @@ struct memory *memory_remove(const struct memory *old, uint64_t guest, uint64_t 
 
 /* --- the way in --------------------------------------------------------------------- */
 
-/* The region that holds @guest, or NULL. Tables are short; the last is the likeliest (high memory). */
+/* The region that holds @guest, or NULL. Tables are short; the last is the likeliest (high memory).
+ */
 static const struct region *find(const struct memory *memory, uint64_t guest)
 {
 	for (unsigned i = memory->count; i-- > 0;) {

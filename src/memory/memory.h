@@ -37,10 +37,10 @@ struct mapping {
 };
 
 struct region {
-	uint64_t guest;      /**< first guest physical address */
-	uint64_t size;       /**< bytes */
-	uint64_t user;       /**< the same byte in the VMM's address space */
-	char *host;          /**< the same byte here */
+	uint64_t guest; /**< first guest physical address */
+	uint64_t size;  /**< bytes */
+	uint64_t user;  /**< the same byte in the VMM's address space */
+	char *host;     /**< the same byte here */
 	struct mapping *map;
 };
 
@@ -77,8 +77,8 @@ int memory_gather(const struct memory *memory, uint64_t guest, uint64_t length, 
 		  unsigned room);
 
 /**
- * Registers all of it with @loop, see loop_memory_add(). 0, or -errno with nothing registered. On the
- * loop's own thread.
+ * Registers all of it with @loop, see loop_memory_add(). 0, or -errno with nothing registered. On
+ * the loop's own thread.
  */
 int memory_pin(const struct memory *memory, struct loop *loop);
 void memory_unpin(const struct memory *memory, struct loop *loop);

@@ -173,8 +173,8 @@ static int set_status(struct vhost_user *vu, struct message *m, struct error *er
 static int get_status(struct vhost_user *vu, struct message *m, struct error *err)
 {
 	(void)err;
-	return reply_u64(m, vu->status |
-				    (vu->dev->device.broken ? VIRTIO_CONFIG_S_NEEDS_RESET : 0u));
+	return reply_u64(m,
+			 vu->status | (vu->dev->device.broken ? VIRTIO_CONFIG_S_NEEDS_RESET : 0u));
 }
 
 /* --- config space ------------------------------------------------------------------- */
@@ -186,7 +186,8 @@ static int get_config(struct vhost_user *vu, struct message *m, struct error *er
 
 	m->reply_size = 0; /* an error, in this protocol */
 	if (offset > sizeof space || size > sizeof space - offset)
-		return error_set(err, EINVAL, "bytes %u to %u of config space", offset, offset + size);
+		return error_set(err, EINVAL, "bytes %u to %u of config space", offset,
+				 offset + size);
 	vu->dev->ops->config_read(vu->dev, space);
 	memcpy(m->payload.config.data, space + offset, size);
 	m->reply_size = offsetof(union vhost_user_payload, config.data) + size;
@@ -202,8 +203,8 @@ static int set_config(struct vhost_user *vu, struct message *m, struct error *er
 		return error_set(err, EINVAL, "%u bytes of config space in a message of %u", size,
 				 m->header.size);
 	if (vu->dev->ops->config_write(vu->dev, offset, m->payload.config.data, size))
-		return error_set(err, EINVAL, "bytes %u to %u of config space are read-only", offset,
-				 offset + size);
+		return error_set(err, EINVAL, "bytes %u to %u of config space are read-only",
+				 offset, offset + size);
 	inflight_save_state(vu);
 	return 0;
 }
@@ -320,11 +321,11 @@ static int check(const struct message *m, const struct request *r, struct error 
 	if (!r)
 		return error_set(err, ENOTSUP, "unknown request %u", m->header.request);
 	if (m->header.size < r->min_size || m->header.size > r->max_size)
-		return error_set(err, EPROTO, "%s: a payload of %u bytes; expected %u to %u", r->name,
-				 m->header.size, r->min_size, r->max_size);
+		return error_set(err, EPROTO, "%s: a payload of %u bytes; expected %u to %u",
+				 r->name, m->header.size, r->min_size, r->max_size);
 	if (m->fds > r->max_fds)
-		return error_set(err, EPROTO, "%s: %u descriptors; expected %u at most", r->name, m->fds,
-				 r->max_fds);
+		return error_set(err, EPROTO, "%s: %u descriptors; expected %u at most", r->name,
+				 m->fds, r->max_fds);
 	return 0;
 }
 
@@ -333,8 +334,8 @@ static void quiesce(struct vhost_user *vu, const struct message *m, const struct
 {
 	if (r->quiesce == QUIESCE_ALL || (r->handle == set_status && !m->payload.u64))
 		vrings_stop(vu, -1);
-	else if (r->quiesce == QUIESCE_RING && (m->payload.u64 & VHOST_USER_VRING_INDEX) <
-						       vu->dev->device.queues)
+	else if (r->quiesce == QUIESCE_RING &&
+		 (m->payload.u64 & VHOST_USER_VRING_INDEX) < vu->dev->device.queues)
 		vrings_stop(vu, (int)(m->payload.u64 & VHOST_USER_VRING_INDEX));
 }
 

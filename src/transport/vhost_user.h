@@ -17,6 +17,7 @@ struct vhost_user *vhost_user_listen(const char *path, struct virtio_device *dev
 
 /**
  * Ends it: takes nothing more from the rings, waits for what is in flight, disconnects, removes the
- * socket, then calls @done(@data) on the control loop, from when on the device may be destroyed. The VMM may reconnect to a new server.
+ * socket, then calls @done(@data) on the control loop, from when on the device may be destroyed.
+ * The VMM may reconnect to a new server.
  */
 void vhost_user_close(struct vhost_user *server, void (*done)(void *data), void *data);

@@ -113,8 +113,8 @@ struct trailer {
 
 static uint64_t stride_of(unsigned queue_size, bool packed)
 {
-	uint64_t bytes = packed ? packed_inflight_bytes((uint16_t)queue_size) :
-				  split_inflight_bytes((uint16_t)queue_size);
+	uint64_t bytes = packed ? packed_inflight_bytes((uint16_t)queue_size)
+				: split_inflight_bytes((uint16_t)queue_size);
 
 	return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }

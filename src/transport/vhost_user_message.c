@@ -59,8 +59,9 @@ static ssize_t receive(int socket, struct message *m, void *to, size_t length, s
 	if (n < 0)
 		return errno == EAGAIN ? -EAGAIN : error_set(err, errno, "%s", strerror(errno));
 	if (n == 0)
-		return m->got ? error_set(err, EPIPE, "the connection ended in the middle of a message") :
-				error_set(err, ENOTCONN, "the VMM disconnected");
+		return m->got ? error_set(err, EPIPE,
+					  "the connection ended in the middle of a message")
+			      : error_set(err, ENOTCONN, "the VMM disconnected");
 	take_fds(m, &msg);
 	return n;
 }
@@ -76,7 +77,8 @@ static int check_header(const struct message *m, struct error *err)
 	if (h->flags & VHOST_USER_REPLY)
 		return error_set(err, EPROTO, "request %u is marked as a reply", h->request);
 	if (h->size > sizeof m->payload)
-		return error_set(err, EPROTO, "request %u has a payload of %u bytes; at most %zu are possible",
+		return error_set(err, EPROTO,
+				 "request %u has a payload of %u bytes; at most %zu are possible",
 				 h->request, h->size, sizeof m->payload);
 	return 0;
 }

@@ -25,7 +25,7 @@ struct message {
 	unsigned got; /**< bytes of header and payload so far */
 	int fd[VHOST_USER_FDS];
 	unsigned fds;
-	bool truncated; /**< more descriptors came than there is room for */
+	bool truncated;      /**< more descriptors came than there is room for */
 	uint32_t reply_size; /**< bytes of the payload to reply with */
 	int reply_fd;        /**< goes with the reply; -1: none */
 };
@@ -48,11 +48,11 @@ void message_clear(struct message *m);
 /** One ring, as the VMM has described it so far. */
 struct vu_ring {
 	uint32_t size;
-	bool addressed; /**< SET_VRING_ADDR came */
+	bool addressed;                       /**< SET_VRING_ADDR came */
 	uint64_t descriptors, driver, device; /**< addresses in the VMM */
 	uint32_t base;
 	int kick_fd, call_fd, err_fd; /**< -1: none */
-	bool kicked;  /**< SET_VRING_KICK came: the ring is started */
+	bool kicked;                  /**< SET_VRING_KICK came: the ring is started */
 	bool enabled;
 	struct virtqueue *vq; /**< in service, or stopping; else NULL */
 	bool stopping;
@@ -71,8 +71,8 @@ struct vhost_user {
 	int fd; /**< -1: none */
 	struct loop_watch *watch;
 	struct message message;
-	bool waiting; /**< for rings to stop, before the message is handled */
-	bool leaving; /**< for rings to stop, before the connection is forgotten */
+	bool waiting;      /**< for rings to stop, before the message is handled */
+	bool leaving;      /**< for rings to stop, before the connection is forgotten */
 	unsigned stopping; /**< rings that are */
 	uint64_t features, protocol_features;
 	uint8_t status;

@@ -67,8 +67,8 @@ static int describe(struct vhost_user *vu, unsigned index, struct virtqueue_setu
 {
 	const struct vu_ring *ring = &vu->ring[index];
 	bool packed = vu->features >> VIRTIO_F_RING_PACKED & 1;
-	struct ring_areas bytes = packed ? packed_ring_areas((uint16_t)ring->size) :
-					   split_ring_areas((uint16_t)ring->size);
+	struct ring_areas bytes = packed ? packed_ring_areas((uint16_t)ring->size)
+					 : split_ring_areas((uint16_t)ring->size);
 
 	if (!packed && !power_of_two(ring->size))
 		return error_set(err, EINVAL, "its size %u is not a power of two", ring->size);
@@ -83,11 +83,12 @@ static int describe(struct vhost_user *vu, unsigned index, struct virtqueue_setu
 		.inflight_broken = &vu->inflight.broken,
 	};
 	if (!setup->descriptors || !setup->driver || !setup->device)
-		return error_set(err, EFAULT,
-				 "its rings at %#llx, %#llx, %#llx are outside the guest's memory, or "
-				 "not aligned",
-				 (unsigned long long)ring->descriptors,
-				 (unsigned long long)ring->driver, (unsigned long long)ring->device);
+		return error_set(
+			err, EFAULT,
+			"its rings at %#llx, %#llx, %#llx are outside the guest's memory, or "
+			"not aligned",
+			(unsigned long long)ring->descriptors, (unsigned long long)ring->driver,
+			(unsigned long long)ring->device);
 	return 0;
 }
 
@@ -237,7 +238,8 @@ int vring_get_base(struct vhost_user *vu, struct message *m, struct error *err)
 	return 0;
 }
 
-/* The descriptor of SET_VRING_KICK, CALL or ERR, -1 if there shall be none; -EINVAL if it is odd. */
+/* The descriptor of SET_VRING_KICK, CALL or ERR, -1 if there shall be none; -EINVAL if it is odd.
+ */
 static int take_event_fd(struct message *m, struct error *err)
 {
 	char link[64], target[64] = "";
@@ -305,8 +307,8 @@ int vring_set_enable(struct vhost_user *vu, struct message *m, struct error *err
 	if (!ring)
 		return -EINVAL;
 	if (m->payload.state.num > 1)
-		return error_set(err, EINVAL, "queue %u: %u; expected 0 or 1", m->payload.state.index,
-				 m->payload.state.num);
+		return error_set(err, EINVAL, "queue %u: %u; expected 0 or 1",
+				 m->payload.state.index, m->payload.state.num);
 	ring->enabled = m->payload.state.num;
 	return 0;
 }

@@ -17,31 +17,19 @@ struct unit {
 };
 
 static const struct unit size_units[] = {
-	{ "", 1 },
-	{ "B", 1 },
-	{ "K", 1ull << 10 },
-	{ "KiB", 1ull << 10 },
-	{ "M", 1ull << 20 },
-	{ "MiB", 1ull << 20 },
-	{ "G", 1ull << 30 },
-	{ "GiB", 1ull << 30 },
-	{ "T", 1ull << 40 },
-	{ "TiB", 1ull << 40 },
-	{ "P", 1ull << 50 },
-	{ "PiB", 1ull << 50 },
-	{ "E", 1ull << 60 },
-	{ "EiB", 1ull << 60 },
+	{ "", 1 },           { "B", 1 },
+	{ "K", 1ull << 10 }, { "KiB", 1ull << 10 },
+	{ "M", 1ull << 20 }, { "MiB", 1ull << 20 },
+	{ "G", 1ull << 30 }, { "GiB", 1ull << 30 },
+	{ "T", 1ull << 40 }, { "TiB", 1ull << 40 },
+	{ "P", 1ull << 50 }, { "PiB", 1ull << 50 },
+	{ "E", 1ull << 60 }, { "EiB", 1ull << 60 },
 	{ NULL, 0 },
 };
 
 static const struct unit duration_units[] = {
-	{ "ns", 1 },
-	{ "us", 1000 },
-	{ "ms", 1000000 },
-	{ "s", 1000000000 },
-	{ "m", 60000000000 },
-	{ "h", 3600000000000 },
-	{ NULL, 0 },
+	{ "ns", 1 },          { "us", 1000 },         { "ms", 1000000 }, { "s", 1000000000 },
+	{ "m", 60000000000 }, { "h", 3600000000000 }, { NULL, 0 },
 };
 
 /* A whole number and one of the units, nothing else, no overflow. */
@@ -155,7 +143,10 @@ static int parse_into(const struct option *row, void *at, const char *text)
 	if (row->type == OPTION_DURATION)
 		ret = parse_number(text, duration_units, &number);
 	else
-		ret = parse_number(text, row->type == OPTION_SIZE ? size_units : (struct unit[]){ { "", 1 }, { NULL, 0 } },
+		ret = parse_number(text,
+				   row->type == OPTION_SIZE
+					   ? size_units
+					   : (struct unit[]){ { "", 1 }, { NULL, 0 } },
 				   &number);
 	if (ret)
 		return ret;
@@ -192,7 +183,8 @@ int options_set(const struct option *table, void *object, const char *name, cons
 		char known[300] = "";
 
 		for (row = table; row && row->name && n < sizeof known; row++)
-			n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", row->name);
+			n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "",
+					      row->name);
 		return error_set(err, EINVAL, "unknown option '%s' (%s%s)", name,
 				 *known ? "expected one of: " : "there are none here", known);
 	}
@@ -224,7 +216,8 @@ void options_describe(const struct option *row, char *text, size_t size)
 	case OPTION_CHOICE:
 		n = (size_t)snprintf(text, size, "one of");
 		for (unsigned i = 0; row->choices[i] && n < size; i++)
-			n += (size_t)snprintf(text + n, size - n, "%s %s", i ? "," : "", row->choices[i]);
+			n += (size_t)snprintf(text + n, size - n, "%s %s", i ? "," : "",
+					      row->choices[i]);
 		return;
 	case OPTION_UINT:
 		n = (size_t)snprintf(text, size, "a whole number");

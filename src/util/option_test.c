@@ -21,42 +21,42 @@ struct thing {
 	int choice;
 };
 
-static const char *const colours[] = {"red", "green", NULL};
+static const char *const colours[] = { "red", "green", NULL };
 
 static const struct option things[] = {
-	{.name = "flag",
-	 .type = OPTION_BOOL,
-	 .offset = offsetof(struct thing, flag),
-	 .fallback = "yes"},
-	{.name = "count",
-	 .type = OPTION_UINT,
-	 .offset = offsetof(struct thing, count),
-	 .min = 2,
-	 .max = 10,
-	 .fallback = "3"},
-	{.name = "size",
-	 .type = OPTION_SIZE,
-	 .offset = offsetof(struct thing, size),
-	 .min = 512,
-	 .fallback = "4K"},
-	{.name = "time",
-	 .type = OPTION_DURATION,
-	 .offset = offsetof(struct thing, time),
-	 .max = 1000000000,
-	 .fallback = "5ms"},
-	{.name = "share", .type = OPTION_FRACTION, .offset = offsetof(struct thing, share)},
-	{.name = "text", .type = OPTION_STRING, .offset = offsetof(struct thing, text)},
-	{.name = "choice",
-	 .type = OPTION_CHOICE,
-	 .offset = offsetof(struct thing, choice),
-	 .choices = colours,
-	 .fallback = "green"},
-	{0},
+	{ .name = "flag",
+	  .type = OPTION_BOOL,
+	  .offset = offsetof(struct thing, flag),
+	  .fallback = "yes" },
+	{ .name = "count",
+	  .type = OPTION_UINT,
+	  .offset = offsetof(struct thing, count),
+	  .min = 2,
+	  .max = 10,
+	  .fallback = "3" },
+	{ .name = "size",
+	  .type = OPTION_SIZE,
+	  .offset = offsetof(struct thing, size),
+	  .min = 512,
+	  .fallback = "4K" },
+	{ .name = "time",
+	  .type = OPTION_DURATION,
+	  .offset = offsetof(struct thing, time),
+	  .max = 1000000000,
+	  .fallback = "5ms" },
+	{ .name = "share", .type = OPTION_FRACTION, .offset = offsetof(struct thing, share) },
+	{ .name = "text", .type = OPTION_STRING, .offset = offsetof(struct thing, text) },
+	{ .name = "choice",
+	  .type = OPTION_CHOICE,
+	  .offset = offsetof(struct thing, choice),
+	  .choices = colours,
+	  .fallback = "green" },
+	{ 0 },
 };
 
 static void defaults(void **state)
 {
-	struct thing thing = {0};
+	struct thing thing = { 0 };
 
 	(void)state;
 	options_init(things, &thing);
@@ -75,9 +75,15 @@ static void sizes(void **state)
 		const char *text;
 		uint64_t bytes;
 	} good[] = {
-		{"0", 0},	    {"4096", 4096},	  {"7B", 7},
-		{"1K", 1024},	    {"512KiB", 524288},	  {"20G", 20ull << 30},
-		{"3T", 3ull << 40}, {"15E", 15ull << 60}, {"18446744073709551615", UINT64_MAX},
+		{ "0", 0 },
+		{ "4096", 4096 },
+		{ "7B", 7 },
+		{ "1K", 1024 },
+		{ "512KiB", 524288 },
+		{ "20G", 20ull << 30 },
+		{ "3T", 3ull << 40 },
+		{ "15E", 15ull << 60 },
+		{ "18446744073709551615", UINT64_MAX },
 	};
 	static const char *const bad[] = {
 		"",
@@ -132,14 +138,17 @@ static void values(void **state)
 	static const struct {
 		const char *name, *text, *back;
 	} good[] = {
-		{"flag", "false", "false"}, {"flag", "on", "true"},	  {"flag", "off", "false"},
-		{"flag", "yes", "true"},    {"count", "2", "2"},	  {"count", "10", "10"},
-		{"size", "1024", "1K"},	    {"size", "0512", "512"},	  {"time", "0ns", "0ns"},
-		{"time", "1s", "1s"},	    {"time", "1500us", "1500us"}, {"share", "0", "0%"},
-		{"share", "0.25", "25%"},   {"share", "100%", "100%"},	  {"share", "1.5%", "1.5%"},
-		{"text", "a b", "a b"},	    {"text", "c", "c"},		  {"choice", "red", "red"},
+		{ "flag", "false", "false" },   { "flag", "on", "true" },
+		{ "flag", "off", "false" },     { "flag", "yes", "true" },
+		{ "count", "2", "2" },          { "count", "10", "10" },
+		{ "size", "1024", "1K" },       { "size", "0512", "512" },
+		{ "time", "0ns", "0ns" },       { "time", "1s", "1s" },
+		{ "time", "1500us", "1500us" }, { "share", "0", "0%" },
+		{ "share", "0.25", "25%" },     { "share", "100%", "100%" },
+		{ "share", "1.5%", "1.5%" },    { "text", "a b", "a b" },
+		{ "text", "c", "c" },           { "choice", "red", "red" },
 	};
-	struct thing thing = {0};
+	struct thing thing = { 0 };
 	struct error err;
 	char back[64];
 
@@ -160,32 +169,32 @@ static void mistakes(void **state)
 	static const struct {
 		const char *name, *text, *said;
 	} bad[] = {
-		{"flag", "", "true or false"},
-		{"flag", "1", "true or false"},
-		{"flag", "True", "true or false"},
-		{"count", "1", "out of range"},
-		{"count", "11", "from 2 to 10"},
-		{"count", "3K", "a whole number"},
-		{"count", "-3", "not understood"},
-		{"size", "0", "at least 512"},
-		{"size", "one", "'one'"},
-		{"time", "5", "5ms"},
-		{"time", "2s", "out of range"},
-		{"time", "9999999999h", "out of range"},
-		{"share", "nan", "not understood"},
-		{"share", "-1%", "not understood"},
-		{"share", "101%", "out of range"},
-		{"share", "1.1", "out of range"},
-		{"share", "", "1%"},
-		{"share", "%", "1%"},
-		{"share", "1%%", "not understood"},
-		{"share", "0x1", "not understood"},
-		{"text", "", "a text"},
-		{"choice", "blue", "red, green"},
-		{"choice", "RED", "red, green"},
-		{"colour", "red", "choice"},
+		{ "flag", "", "true or false" },
+		{ "flag", "1", "true or false" },
+		{ "flag", "True", "true or false" },
+		{ "count", "1", "out of range" },
+		{ "count", "11", "from 2 to 10" },
+		{ "count", "3K", "a whole number" },
+		{ "count", "-3", "not understood" },
+		{ "size", "0", "at least 512" },
+		{ "size", "one", "'one'" },
+		{ "time", "5", "5ms" },
+		{ "time", "2s", "out of range" },
+		{ "time", "9999999999h", "out of range" },
+		{ "share", "nan", "not understood" },
+		{ "share", "-1%", "not understood" },
+		{ "share", "101%", "out of range" },
+		{ "share", "1.1", "out of range" },
+		{ "share", "", "1%" },
+		{ "share", "%", "1%" },
+		{ "share", "1%%", "not understood" },
+		{ "share", "0x1", "not understood" },
+		{ "text", "", "a text" },
+		{ "choice", "blue", "red, green" },
+		{ "choice", "RED", "red, green" },
+		{ "colour", "red", "choice" },
 	};
-	struct thing thing = {0}, before;
+	struct thing thing = { 0 }, before;
 	struct error err;
 
 	(void)state;
@@ -204,7 +213,7 @@ static void mistakes(void **state)
 /* No text is longer than the room for it, and none is left without its end. */
 static void texts_fit(void **state)
 {
-	struct thing thing = {0};
+	struct thing thing = { 0 };
 	char text[256], room[256];
 
 	(void)state;
@@ -235,8 +244,8 @@ static void check_table(const char *of, const struct option *table)
 			char *text;
 			int choice;
 			bool flag;
-		} value = {0};
-		struct option at_value[2] = {*row};
+		} value = { 0 };
+		struct option at_value[2] = { *row };
 
 		at_value[0].offset = 0;
 		if (row->name[strspn(row->name, "abcdefghijklmnopqrstuvwxyz0123456789-")])

@@ -41,7 +41,7 @@ static unsigned edits(const char *a, size_t a_length, const char *b, size_t b_le
 
 struct suggestion suggest_for(const char *word)
 {
-	return (struct suggestion){.word = word, .distance = (unsigned)strlen(word) / 3 + 2};
+	return (struct suggestion){ .word = word, .distance = (unsigned)strlen(word) / 3 + 2 };
 }
 
 void suggest_offer(struct suggestion *s, const char *name)

@@ -59,7 +59,8 @@ static int make_room(const char *path, struct error *err)
 		if (lstat(path, &st))
 			return 0;
 		if (!S_ISSOCK(st.st_mode))
-			return error_set(err, EEXIST, "socket %s: a file of that name exists", path);
+			return error_set(err, EEXIST, "socket %s: a file of that name exists",
+					 path);
 		fd = connect_to(path, SOCK_NONBLOCK, err);
 		if (fd == -ECONNREFUSED) {
 			unlink(path);
@@ -71,7 +72,8 @@ static int make_room(const char *path, struct error *err)
 			close(fd);
 		if (pause_ms > 800)
 			return error_set(err, EADDRINUSE,
-					 "socket %s is in use: another process listens on it", path);
+					 "socket %s is in use: another process listens on it",
+					 path);
 		nanosleep(&pause, NULL);
 	}
 }

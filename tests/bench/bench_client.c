@@ -83,7 +83,7 @@ static inline uint64_t ticks(void)
 
 static double tick_ns(void)
 {
-	struct timespec pause = {.tv_nsec = 20000000};
+	struct timespec pause = { .tv_nsec = 20000000 };
 	uint64_t ns = now_ns(CLOCK_MONOTONIC), count = ticks();
 
 	nanosleep(&pause, NULL);
@@ -172,7 +172,7 @@ static void complete_all(struct virtq *queue)
 		uint16_t head = queue->avail->ring[used & (queue->size - 1)];
 		*queue->slot[head / queue->chain].status = VIRTIO_BLK_S_OK;
 		queue->used->ring[used++ & (queue->size - 1)] =
-			(struct vring_used_elem){.id = head, .len = 1};
+			(struct vring_used_elem){ .id = head, .len = 1 };
 	}
 	__atomic_store_n(&queue->used->idx, used, __ATOMIC_RELEASE);
 }
@@ -342,8 +342,9 @@ static void attach(char *const *sockets, int count)
 	uint8_t bytes[4096];
 
 	for (int i = 0; i < count; i++) {
-		struct driver_options options = {
-			.socket = sockets[i], .slots = 4, .slot_bytes = sizeof(bytes)};
+		struct driver_options options = { .socket = sockets[i],
+						  .slots = 4,
+						  .slot_bytes = sizeof(bytes) };
 		struct driver *driver;
 		if (driver_open(&driver, &options))
 			die(sockets[i], driver ? driver->error : "out of memory");
@@ -400,15 +401,15 @@ static bool parse(int argc, char **argv, struct bench *bench)
 		HELP
 	};
 	static const struct option longs[] = {
-		{"socket", 1, NULL, SOCKET},   {"op", 1, NULL, OP},
-		{"sequential", 0, NULL, SEQ},  {"block", 1, NULL, BLOCK},
-		{"depth", 1, NULL, DEPTH},     {"seconds", 1, NULL, SECONDS},
-		{"warmup", 1, NULL, WARMUP},   {"sleep", 0, NULL, SLEEP},
-		{"packed", 0, NULL, PACKED},   {"indirect", 0, NULL, INDIRECT},
-		{"queue-size", 1, NULL, SIZE}, {"span", 1, NULL, SPAN},
-		{"server", 1, NULL, SERVER},   {"cpu", 1, NULL, CPU},
-		{"self", 0, NULL, SELF},       {"attach", 0, NULL, ATTACH},
-		{"help", 0, NULL, HELP},       {NULL, 0, NULL, 0},
+		{ "socket", 1, NULL, SOCKET },   { "op", 1, NULL, OP },
+		{ "sequential", 0, NULL, SEQ },  { "block", 1, NULL, BLOCK },
+		{ "depth", 1, NULL, DEPTH },     { "seconds", 1, NULL, SECONDS },
+		{ "warmup", 1, NULL, WARMUP },   { "sleep", 0, NULL, SLEEP },
+		{ "packed", 0, NULL, PACKED },   { "indirect", 0, NULL, INDIRECT },
+		{ "queue-size", 1, NULL, SIZE }, { "span", 1, NULL, SPAN },
+		{ "server", 1, NULL, SERVER },   { "cpu", 1, NULL, CPU },
+		{ "self", 0, NULL, SELF },       { "attach", 0, NULL, ATTACH },
+		{ "help", 0, NULL, HELP },       { NULL, 0, NULL, 0 },
 	};
 	int option;
 
@@ -478,12 +479,12 @@ static bool parse(int argc, char **argv, struct bench *bench)
 
 int main(int argc, char **argv)
 {
-	struct bench bench = {.block = 4096,
-			      .depth = 32,
-			      .queue_size = 512,
-			      .seconds = 1,
-			      .warmup = 0.1,
-			      .cpu = -1};
+	struct bench bench = { .block = 4096,
+			       .depth = 32,
+			       .queue_size = 512,
+			       .seconds = 1,
+			       .warmup = 0.1,
+			       .cpu = -1 };
 
 	if (!parse(argc, argv, &bench)) {
 		fputs(usage, stderr);

@@ -32,7 +32,7 @@
 #include "util/error.h"
 
 #define ENTRIES 32 /* of the largest ring */
-#define TURNS	4  /* of the loop, for each input */
+#define TURNS   4  /* of the loop, for each input */
 
 /* Of region 0, where the ring is. */
 enum { DRIVER_AREA = 16 * ENTRIES, DEVICE_AREA = DRIVER_AREA + 80 };

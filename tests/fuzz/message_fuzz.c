@@ -43,7 +43,7 @@
 #include "util/error.h"
 
 #define MEMORY_BYTES 0x10000
-#define WAIT_MS	     100
+#define WAIT_MS      100
 #define PATIENCE_MS  8000
 #define MOST_FDS     40
 

@@ -10,8 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct mistakes mistakes = {.file = "fuzz"};
-	struct config config = {0};
+	struct mistakes mistakes = { .file = "fuzz" };
+	struct config config = { 0 };
 	struct node *tree = yaml_parse((const char *)data, size, &mistakes);
 
 	config_init(&config);

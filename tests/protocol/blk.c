@@ -69,7 +69,7 @@ int blk_flush(struct virtq *queue)
 
 int blk_discard(struct virtq *queue, uint64_t sector, uint32_t sectors)
 {
-	struct virtio_blk_discard_write_zeroes range = {.sector = sector, .num_sectors = sectors};
+	struct virtio_blk_discard_write_zeroes range = { .sector = sector, .num_sectors = sectors };
 
 	return blk_request(queue, VIRTIO_BLK_T_DISCARD, 0, &range, sizeof(range), true);
 }
@@ -79,7 +79,8 @@ int blk_write_zeroes(struct virtq *queue, uint64_t sector, uint32_t sectors, boo
 	struct virtio_blk_discard_write_zeroes range = {
 		.sector = sector,
 		.num_sectors = sectors,
-		.flags = unmap ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0};
+		.flags = unmap ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0
+	};
 
 	return blk_request(queue, VIRTIO_BLK_T_WRITE_ZEROES, 0, &range, sizeof(range), true);
 }

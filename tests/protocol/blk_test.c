@@ -37,15 +37,15 @@ static int clean(void **state)
 /* penstock serve disk.img with up to three options, and a driver on it. */
 static struct virtq *serve(const char *a, const char *b, const char *c)
 {
-	const char *args[] = {"serve",
-			      daemon_path(&daemon_, "disk.img"),
-			      "--socket",
-			      daemon_path(&daemon_, "s"),
-			      a,
-			      a ? b : NULL,
-			      b ? c : NULL,
-			      NULL};
-	struct driver_options options = {.socket = daemon_path(&daemon_, "s")};
+	const char *args[] = { "serve",
+			       daemon_path(&daemon_, "disk.img"),
+			       "--socket",
+			       daemon_path(&daemon_, "s"),
+			       a,
+			       a ? b : NULL,
+			       b ? c : NULL,
+			       NULL };
+	struct driver_options options = { .socket = daemon_path(&daemon_, "s") };
 
 	daemon_start(&daemon_, args);
 	int ret = driver_open(&driver, &options);
@@ -156,8 +156,8 @@ static void test_discard_frees_space(void **state)
 static void test_many_ranges_in_one_request(void **state)
 {
 	static uint8_t out[65536], in[65536];
-	struct virtio_blk_discard_write_zeroes ranges[2] = {{.sector = 2, .num_sectors = 3},
-							    {.sector = 64, .num_sectors = 5}};
+	struct virtio_blk_discard_write_zeroes ranges[2] = { { .sector = 2, .num_sectors = 3 },
+							     { .sector = 64, .num_sectors = 5 } };
 	struct virtq *queue = serve(NULL, NULL, NULL);
 
 	(void)state;
@@ -215,7 +215,7 @@ static void test_config_fields(void **state)
 
 static void test_config_beyond_its_end(void **state)
 {
-	struct vu_config wanted = {.offset = 4000, .size = 8};
+	struct vu_config wanted = { .offset = 4000, .size = 8 };
 	struct vu_message answer;
 
 	(void)state;
@@ -247,7 +247,7 @@ static void test_block_size_4096(void **state)
 
 static void test_sizes_not_of_whole_sectors(void **state)
 {
-	uint8_t bytes[1024] = {0};
+	uint8_t bytes[1024] = { 0 };
 	struct virtq *queue = serve(NULL, NULL, NULL);
 
 	(void)state;
@@ -258,7 +258,7 @@ static void test_sizes_not_of_whole_sectors(void **state)
 
 static void test_out_of_capacity(void **state)
 {
-	uint8_t bytes[4096] = {0};
+	uint8_t bytes[4096] = { 0 };
 	struct virtq *queue = serve(NULL, NULL, NULL);
 
 	(void)state;
@@ -291,7 +291,7 @@ static void test_read_only(void **state)
 
 static void test_unsupported_requests(void **state)
 {
-	uint8_t bytes[512] = {0};
+	uint8_t bytes[512] = { 0 };
 	struct virtq *queue = serve(NULL, NULL, NULL);
 
 	(void)state;
@@ -306,7 +306,9 @@ static void test_unsupported_requests(void **state)
 /* Virtio 1.2, 5.2.6.2: reserved flag bits, and unmap in a discard, are answered with UNSUPP. */
 static void test_range_flags(void **state)
 {
-	struct virtio_blk_discard_write_zeroes range = {.sector = 0, .num_sectors = 8, .flags = 1};
+	struct virtio_blk_discard_write_zeroes range = { .sector = 0,
+							 .num_sectors = 8,
+							 .flags = 1 };
 	struct virtq *queue = serve(NULL, NULL, NULL);
 
 	(void)state;
@@ -327,8 +329,8 @@ static void assert_refused(int status)
 
 static void test_ranges_of_wrong_size(void **state)
 {
-	uint8_t bytes[64] = {0};
-	struct virtio_blk_discard_write_zeroes huge = {.sector = 0, .num_sectors = UINT32_MAX};
+	uint8_t bytes[64] = { 0 };
+	struct virtio_blk_discard_write_zeroes huge = { .sector = 0, .num_sectors = UINT32_MAX };
 	struct virtq *queue = serve(NULL, NULL, NULL);
 
 	(void)state;
@@ -416,7 +418,7 @@ static void test_disk_larger_than_the_image(void **state)
 
 static void test_disk_smaller_than_the_image(void **state)
 {
-	uint8_t bytes[512] = {0};
+	uint8_t bytes[512] = { 0 };
 	struct virtq *queue = serve("size=8M", NULL, NULL);
 
 	(void)state;
@@ -478,7 +480,7 @@ static void test_many_segments(void **state)
  * between. */
 static void test_any_layout(void **state)
 {
-	struct driver_options options = {.segments = 6};
+	struct driver_options options = { .segments = 6 };
 	uint16_t done;
 
 	(void)state;
@@ -492,14 +494,15 @@ static void test_any_layout(void **state)
 	struct slot *slot = &queue->slot[index];
 	fill(slot->data, 8192, 12);
 	virtq_format(queue, index, VIRTIO_BLK_T_OUT, 24, 1024, 1, false);
-	slot->piece[0] = (struct piece){.address = slot->header_guest, .length = 3};
-	slot->piece[1] = (struct piece){.address = slot->header_guest + 3, .length = 12};
-	slot->piece[2] = (struct piece){.address = slot->header_guest + 15, .length = 1};
-	slot->piece[3] = (struct piece){.address = slot->data_guest, .length = 1};
-	slot->piece[4] = (struct piece){.address = slot->data_guest + 4097, .length = 1000};
-	slot->piece[5] = (struct piece){.address = slot->data_guest + 2000, .length = 23};
-	slot->piece[6] = (struct piece){
-		.address = slot->status_guest, .length = 1, .flags = VRING_DESC_F_WRITE};
+	slot->piece[0] = (struct piece){ .address = slot->header_guest, .length = 3 };
+	slot->piece[1] = (struct piece){ .address = slot->header_guest + 3, .length = 12 };
+	slot->piece[2] = (struct piece){ .address = slot->header_guest + 15, .length = 1 };
+	slot->piece[3] = (struct piece){ .address = slot->data_guest, .length = 1 };
+	slot->piece[4] = (struct piece){ .address = slot->data_guest + 4097, .length = 1000 };
+	slot->piece[5] = (struct piece){ .address = slot->data_guest + 2000, .length = 23 };
+	slot->piece[6] = (struct piece){ .address = slot->status_guest,
+					 .length = 1,
+					 .flags = VRING_DESC_F_WRITE };
 	slot->pieces = 7;
 	virtq_format_pieces(queue, index);
 	virtq_push(queue, index);
@@ -526,10 +529,10 @@ static void test_unsafe_cache_takes_flushes(void **state)
 
 static void test_null_backend(void **state)
 {
-	const char *args[] = {"serve",	 "null:", "--socket", daemon_path(&daemon_, "s"),
-			      "size=1G", NULL};
-	struct driver_options options = {.socket = daemon_path(&daemon_, "s")};
-	uint8_t bytes[4096] = {1};
+	const char *args[] = { "serve",   "null:", "--socket", daemon_path(&daemon_, "s"),
+			       "size=1G", NULL };
+	struct driver_options options = { .socket = daemon_path(&daemon_, "s") };
+	uint8_t bytes[4096] = { 1 };
 
 	(void)state;
 	daemon_start(&daemon_, args);

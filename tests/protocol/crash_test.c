@@ -64,10 +64,10 @@ static void start(bool delay, const char *engine)
 			  "  v:\n"
 			  "    - {virtio-blk: d, socket: %s/s, queues: 2, queue-size: 256}\n",
 			  delay ? "      - flaky: {delay: 1ms}\n" : "", daemon_.dir, daemon_.dir);
-	const char *args[] = {"run",	  daemon_path(&daemon_, "config.yaml"),
-			      "--api",	  daemon_path(&daemon_, "api"),
-			      "--engine", engine,
-			      NULL};
+	const char *args[] = { "run",      daemon_path(&daemon_, "config.yaml"),
+			       "--api",    daemon_path(&daemon_, "api"),
+			       "--engine", engine,
+			       NULL };
 	daemon_start(&daemon_, args);
 }
 
@@ -144,7 +144,7 @@ static void collect_some(struct load *from)
 
 static void load_until_killed(struct load *dice)
 {
-	struct shot shot = {.pid = daemon_.pid, .microseconds = load_random(dice, 20000)};
+	struct shot shot = { .pid = daemon_.pid, .microseconds = load_random(dice, 20000) };
 	pthread_t thread;
 
 	assert_int_equal(pthread_create(&thread, NULL, shoot, &shot), 0);
@@ -163,7 +163,7 @@ static void load_until_killed(struct load *dice)
 static void test_killed_under_load(void **state)
 {
 	const struct variant *variant = *state;
-	struct load dice = {.seed = choose_seed()};
+	struct load dice = { .seed = choose_seed() };
 	unsigned busy = 0;
 
 	start(variant->delay, variant->engine);
@@ -366,7 +366,7 @@ static void interrupt_is_made_up_for(bool packed)
 	must_load(&load[0], load_run(&load[0], 1, 20));
 	load_issue(&load[0], 1);
 	virtq_interrupts(queue, true);
-	struct pollfd pollfd = {.fd = queue->call, .events = POLLIN};
+	struct pollfd pollfd = { .fd = queue->call, .events = POLLIN };
 	assert_int_equal(poll(&pollfd, 1, 5000), 1);
 	daemon_kill(&daemon_);
 	assert_int_equal(read(queue->call, &count, sizeof(count)), sizeof(count));
@@ -428,18 +428,18 @@ int main(void)
 	memcpy(tests, fixed, sizeof(fixed));
 	for (unsigned i = 0; i < VARIANTS; i++) {
 		struct variant *v = &variants[i];
-		*v = (struct variant){.packed = i & 1,
-				      .delay = i & 2,
-				      .engine = i & 4 ? "threads" : "uring",
-				      .indirect = i & 8};
+		*v = (struct variant){ .packed = i & 1,
+				       .delay = i & 2,
+				       .engine = i & 4 ? "threads" : "uring",
+				       .indirect = i & 8 };
 		snprintf(v->name, sizeof(v->name), "killed under load: %s%s, %s%s",
 			 v->packed ? "packed" : "split", v->indirect ? ", indirect" : "", v->engine,
 			 v->delay ? ", 1 ms delay" : "");
-		tests[FIXED + i] = (struct CMUnitTest){.name = v->name,
-						       .test_func = test_killed_under_load,
-						       .setup_func = prepare,
-						       .teardown_func = clean,
-						       .initial_state = v};
+		tests[FIXED + i] = (struct CMUnitTest){ .name = v->name,
+							.test_func = test_killed_under_load,
+							.setup_func = prepare,
+							.teardown_func = clean,
+							.initial_state = v };
 	}
 	return _cmocka_run_group_tests("crashes", tests, FIXED + VARIANTS, NULL, NULL);
 }

@@ -20,7 +20,7 @@
 enum { PAGE = 4096, CACHE_LINE = 64 };
 
 static const uint64_t GUEST_SLOTS = 0x100000000ull; /* behind a hole, as above a PC's PCI hole */
-static const uint64_t GUEST_DATA[2] = {0x800000000ull, 0x1000000000ull};
+static const uint64_t GUEST_DATA[2] = { 0x800000000ull, 0x1000000000ull };
 
 #define ROUND_UP(value, to) (((value) + (to)-1) / (to) * (to))
 
@@ -276,8 +276,8 @@ int driver_connect(struct driver *driver)
 
 static int set_inflight(struct driver *driver)
 {
-	struct vu_inflight wanted = {.queues = (uint16_t)driver->queues,
-				     .queue_size = (uint16_t)driver->options.queue_size};
+	struct vu_inflight wanted = { .queues = (uint16_t)driver->queues,
+				      .queue_size = (uint16_t)driver->options.queue_size };
 	struct vu_message answer;
 	int ret;
 
@@ -362,7 +362,7 @@ int driver_open(struct driver **driver, const struct driver_options *options)
 
 int driver_stop_queue(struct driver *driver, struct virtq *queue)
 {
-	struct vu_vring_state state = {.index = queue->index};
+	struct vu_vring_state state = { .index = queue->index };
 	struct vu_message answer;
 	int ret = vu_query(&driver->vu, VU_GET_VRING_BASE, &state, sizeof(state), &answer, NULL);
 
@@ -414,7 +414,7 @@ int driver_read_config(struct driver *driver)
 {
 	uint32_t size = offsetof(struct virtio_blk_config, max_secure_erase_sectors);
 	uint32_t whole = offsetof(struct vu_config, bytes) + size;
-	struct vu_config wanted = {.size = size};
+	struct vu_config wanted = { .size = size };
 	struct vu_message answer;
 	int ret = vu_query(&driver->vu, VU_GET_CONFIG, &wanted, whole, &answer, NULL);
 
@@ -428,7 +428,7 @@ int driver_read_config(struct driver *driver)
 
 int driver_write_config(struct driver *driver, uint32_t offset, const void *bytes, uint32_t count)
 {
-	struct vu_config config = {.offset = offset, .size = count};
+	struct vu_config config = { .offset = offset, .size = count };
 
 	if (count > sizeof(config.bytes))
 		return -EINVAL;
@@ -446,9 +446,9 @@ int driver_backend_message(struct driver *driver, int timeout_ms)
 		return ret;
 	int request = (int)message.request;
 	if (message.flags & VU_NEED_REPLY) {
-		struct vu_message answer = {.request = message.request,
-					    .flags = VU_VERSION | VU_REPLY,
-					    .size = sizeof(uint64_t)};
+		struct vu_message answer = { .request = message.request,
+					     .flags = VU_VERSION | VU_REPLY,
+					     .size = sizeof(uint64_t) };
 		if (send(driver->backend, &answer, VU_HEADER_BYTES + answer.size, MSG_NOSIGNAL) < 0)
 			return -errno;
 	}

@@ -44,19 +44,19 @@ enum {
 
 /* One piece of guest memory, as the daemon is told of it. */
 struct region {
-	uint64_t guest;	 /* guest address */
-	uint64_t size;	 /* bytes */
+	uint64_t guest;  /* guest address */
+	uint64_t size;   /* bytes */
 	uint64_t offset; /* where it begins in fd */
-	int fd;		 /* owned */
-	uint8_t *host;	 /* our mapping; its address is also the protocol's "user address" */
+	int fd;          /* owned */
+	uint8_t *host;   /* our mapping; its address is also the protocol's "user address" */
 };
 
 /* One part of a request's buffer list, as descriptors will describe it. */
 struct piece {
 	uint64_t address; /* guest address */
 	uint32_t length;  /* bytes */
-	uint16_t flags;	  /* VRING_DESC_F_WRITE or 0; lies may set more */
-	uint16_t next;	  /* split rings, lies only: the index to put where not the natural one */
+	uint16_t flags;   /* VRING_DESC_F_WRITE or 0; lies may set more */
+	uint16_t next;    /* split rings, lies only: the index to put where not the natural one */
 };
 
 struct slot {
@@ -68,10 +68,10 @@ struct slot {
 	uint64_t table_guest;
 	struct piece *piece; /* what the request is made of */
 	uint16_t pieces;
-	bool busy;	 /* pushed, not reaped */
+	bool busy;       /* pushed, not reaped */
 	uint32_t length; /* data bytes of the request */
-	uint32_t used;	 /* bytes the device says it wrote */
-	uint64_t time;	 /* free for the caller */
+	uint32_t used;   /* bytes the device says it wrote */
+	uint64_t time;   /* free for the caller */
 	uint64_t sector; /* of the request */
 	uint32_t type;
 };
@@ -102,7 +102,7 @@ struct virtq {
 	bool avail_wrap, used_wrap;
 	uint16_t added; /* packed: entries since the last publish */
 
-	uint32_t base;	/* what SET_VRING_BASE will say at the next start */
+	uint32_t base;  /* what SET_VRING_BASE will say at the next start */
 	uint64_t kicks; /* sent */
 };
 
@@ -113,11 +113,11 @@ struct driver_options {
 	uint64_t protocol;   /* protocol features to take where offered; 0: all */
 	unsigned queues;     /* default 1 */
 	unsigned queue_size; /* default 128 */
-	unsigned slots;	     /* requests a queue can hold; 0: as many as fit the ring */
+	unsigned slots;      /* requests a queue can hold; 0: as many as fit the ring */
 	unsigned segments;   /* most data segments a request has; default 1 */
 	uint32_t slot_bytes; /* data buffer of a slot; default 64 KiB */
 	bool add_regions;    /* ADD_MEM_REG one by one in place of SET_MEM_TABLE */
-	bool inflight;	     /* use an inflight region; must be offered */
+	bool inflight;       /* use an inflight region; must be offered */
 };
 
 struct driver {
@@ -129,14 +129,14 @@ struct driver {
 	struct virtq *queue;
 	unsigned queues;
 
-	uint64_t offered;	   /* the device's feature bits */
-	uint64_t features;	   /* negotiated */
+	uint64_t offered;          /* the device's feature bits */
+	uint64_t features;         /* negotiated */
 	uint64_t protocol_offered; /* the same for the protocol */
 	uint64_t protocol;
 	uint64_t queues_max, memory_slots;
 	struct virtio_blk_config config; /* as of the last driver_read_config() */
-	int backend;			 /* our end of the back-end's request channel, or -1 */
-	int inflight_fd;		 /* kept over reconnects, or -1 */
+	int backend;                     /* our end of the back-end's request channel, or -1 */
+	int inflight_fd;                 /* kept over reconnects, or -1 */
 	struct vu_inflight inflight;
 
 	char error[200]; /* what went wrong, for people */

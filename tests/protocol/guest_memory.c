@@ -35,7 +35,8 @@ int driver_add_region(struct driver *driver, uint64_t guest, uint64_t size)
 		return -errno;
 	}
 	*region = (struct region){
-		.guest = guest, .size = size, .offset = offset, .fd = fd, .host = host};
+		.guest = guest, .size = size, .offset = offset, .fd = fd, .host = host
+	};
 	return (int)driver->regions++;
 }
 
@@ -60,29 +61,29 @@ uint64_t driver_guest_address(const struct driver *driver, const void *host)
 
 static struct vu_region describe(const struct region *region)
 {
-	return (struct vu_region){.guest = region->guest,
-				  .size = region->size,
-				  .user = (uintptr_t)region->host,
-				  .offset = region->offset};
+	return (struct vu_region){ .guest = region->guest,
+				   .size = region->size,
+				   .user = (uintptr_t)region->host,
+				   .offset = region->offset };
 }
 
 int driver_send_region(struct driver *driver, const struct region *region)
 {
-	struct vu_single_region message = {.region = describe(region)};
+	struct vu_single_region message = { .region = describe(region) };
 
 	return vu_request(&driver->vu, VU_ADD_MEM_REG, &message, sizeof(message), &region->fd, 1);
 }
 
 int driver_remove_region(struct driver *driver, const struct region *region)
 {
-	struct vu_single_region message = {.region = describe(region)};
+	struct vu_single_region message = { .region = describe(region) };
 
 	return vu_request(&driver->vu, VU_REM_MEM_REG, &message, sizeof(message), NULL, 0);
 }
 
 int driver_send_memory(struct driver *driver)
 {
-	struct vu_memory table = {.count = driver->regions};
+	struct vu_memory table = { .count = driver->regions };
 	int fds[VU_REGIONS_MAX];
 
 	if (driver->options.add_regions) {

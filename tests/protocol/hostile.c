@@ -66,20 +66,21 @@ static int start(bool memory)
 			  "  honest:\n"
 			  "    - {virtio-blk: honest, socket: %s/honest}\n",
 			  liar_disk, hostile_daemon.dir, hostile_daemon.dir, hostile_daemon.dir);
-	const char *args[] = {"run", daemon_path(&hostile_daemon, "config.yaml"), "--api",
-			      daemon_path(&hostile_daemon, "api"), NULL};
+	const char *args[] = { "run", daemon_path(&hostile_daemon, "config.yaml"), "--api",
+			       daemon_path(&hostile_daemon, "api"), NULL };
 	daemon_start(&hostile_daemon, args);
 
-	struct driver_options options = {
-		.socket = daemon_path(&hostile_daemon, "honest"), .slots = 8, .slot_bytes = 16384};
+	struct driver_options options = { .socket = daemon_path(&hostile_daemon, "honest"),
+					  .slots = 8,
+					  .slot_bytes = 16384 };
 	int ret = driver_open(&honest.driver, &options);
 	must(honest.driver, ret);
-	honest.load = (struct load){.queue = &honest.driver->queue[0],
-				    .sectors = DISK_BYTES / 512,
-				    .block = 512,
-				    .max_bytes = 16384,
-				    .max_segments = 1,
-				    .seed = 4711};
+	honest.load = (struct load){ .queue = &honest.driver->queue[0],
+				     .sectors = DISK_BYTES / 512,
+				     .block = 512,
+				     .max_bytes = 16384,
+				     .max_segments = 1,
+				     .seed = 4711 };
 	assert_int_equal(load_open(&honest.load), 0);
 	atomic_store(&honest.stop, false);
 	atomic_store(&honest.failed, 0);
@@ -124,12 +125,12 @@ int hostile_stop(void **state)
 
 static void open_liar(uint64_t features)
 {
-	struct driver_options options = {.socket = daemon_path(&hostile_daemon, "liar"),
-					 .features = features,
-					 .queues = 2,
-					 .queue_size = 64,
-					 .segments = 6,
-					 .slots = 8};
+	struct driver_options options = { .socket = daemon_path(&hostile_daemon, "liar"),
+					  .features = features,
+					  .queues = 2,
+					  .queue_size = 64,
+					  .segments = 6,
+					  .slots = 8 };
 	int ret = driver_open(&liar, &options);
 	must(liar, ret);
 }
@@ -148,17 +149,18 @@ void liar_good_read(struct virtq *queue, struct piece piece[3])
 {
 	struct slot *slot = &queue->slot[0];
 
-	*slot->header = (struct virtio_blk_outhdr){.type = VIRTIO_BLK_T_IN};
+	*slot->header = (struct virtio_blk_outhdr){ .type = VIRTIO_BLK_T_IN };
 	*slot->status = 0xff;
 	memset(slot->data, 0x5a, 4096);
-	piece[0] = (struct piece){.address = slot->header_guest,
-				  .length = sizeof(*slot->header),
-				  .flags = VRING_DESC_F_NEXT};
-	piece[1] = (struct piece){.address = slot->data_guest,
-				  .length = 4096,
-				  .flags = VRING_DESC_F_WRITE | VRING_DESC_F_NEXT};
-	piece[2] = (struct piece){
-		.address = slot->status_guest, .length = 1, .flags = VRING_DESC_F_WRITE};
+	piece[0] = (struct piece){ .address = slot->header_guest,
+				   .length = sizeof(*slot->header),
+				   .flags = VRING_DESC_F_NEXT };
+	piece[1] = (struct piece){ .address = slot->data_guest,
+				   .length = 4096,
+				   .flags = VRING_DESC_F_WRITE | VRING_DESC_F_NEXT };
+	piece[2] = (struct piece){ .address = slot->status_guest,
+				   .length = 1,
+				   .flags = VRING_DESC_F_WRITE };
 }
 
 void expect_reason(void)
@@ -189,7 +191,7 @@ void expect_needs_reset(void)
 
 static bool signalled(int event, int timeout_ms)
 {
-	struct pollfd pollfd = {.fd = event, .events = POLLIN};
+	struct pollfd pollfd = { .fd = event, .events = POLLIN };
 
 	return poll(&pollfd, 1, timeout_ms) == 1;
 }

@@ -13,8 +13,8 @@
 
 /* What must come of a lie. */
 enum outcome {
-	BREAKS,	 /* the device is broken: reason logged, NEEDS_RESET, error event, rings at rest */
-	FAILS,	 /* the request comes back with a status that is not OK */
+	BREAKS,  /* the device is broken: reason logged, NEEDS_RESET, error event, rings at rest */
+	FAILS,   /* the request comes back with a status that is not OK */
 	REFUSED, /* one of those */
 	SETTLED, /* one of those, or the request comes back OK: the lie harms nobody */
 };

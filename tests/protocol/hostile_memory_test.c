@@ -82,7 +82,7 @@ static void test_data_removed(void **state)
 
 static void test_empty_table(void **state)
 {
-	struct vu_memory table = {0};
+	struct vu_memory table = { 0 };
 	struct virtq *queue = under_load(0);
 
 	(void)state;
@@ -182,8 +182,9 @@ static void test_data_truncated(void **state)
 
 static void test_inflight_truncated(void **state)
 {
-	struct driver_options options = {
-		.socket = daemon_path(&hostile_daemon, "liar"), .inflight = true, .slots = 8};
+	struct driver_options options = { .socket = daemon_path(&hostile_daemon, "liar"),
+					  .inflight = true,
+					  .slots = 8 };
 
 	(void)state;
 	int ret = driver_open(&liar, &options);
@@ -214,11 +215,11 @@ static void test_inflight_truncated(void **state)
  */
 static void forge(uint64_t features, void (*fill)(void *bytes, unsigned kind), unsigned kind)
 {
-	struct driver_options options = {.socket = daemon_path(&hostile_daemon, "liar"),
-					 .features = features,
-					 .queue_size = 64,
-					 .inflight = true,
-					 .slots = 8};
+	struct driver_options options = { .socket = daemon_path(&hostile_daemon, "liar"),
+					  .features = features,
+					  .queue_size = 64,
+					  .inflight = true,
+					  .slots = 8 };
 	uint8_t bytes[512];
 
 	int ret = driver_open(&liar, &options);
@@ -345,10 +346,11 @@ static void test_forged_packed_region(void **state)
 
 int main(void)
 {
-	static const char *const nonsense[KINDS] = {"unknown version", "all in flight",
-						    "loops",	       "wild indexes",
-						    "all bits set",    "wild size"};
-	static unsigned kinds[KINDS] = {0, 1, 2, 3, 4, 5};
+	static const char *const nonsense[KINDS] = {
+		"unknown version", "all in flight", "loops",
+		"wild indexes",    "all bits set",  "wild size"
+	};
+	static unsigned kinds[KINDS] = { 0, 1, 2, 3, 4, 5 };
 	static char names[2 * KINDS][64];
 	static const struct CMUnitTest fixed[] = {
 		TEST(test_rings_removed_split, hostile_start),
@@ -375,12 +377,12 @@ int main(void)
 			snprintf(name, sizeof(names[0]), "forged %s inflight region: %s",
 				 packed ? "packed" : "split", nonsense[kind]);
 			tests[count++] =
-				(struct CMUnitTest){.name = name,
-						    .test_func = packed ? test_forged_packed_region
-									: test_forged_split_region,
-						    .setup_func = hostile_start,
-						    .teardown_func = hostile_stop,
-						    .initial_state = &kinds[kind]};
+				(struct CMUnitTest){ .name = name,
+						     .test_func = packed ? test_forged_packed_region
+									 : test_forged_split_region,
+						     .setup_func = hostile_start,
+						     .teardown_func = hostile_stop,
+						     .initial_state = &kinds[kind] };
 		}
 	}
 	return _cmocka_run_group_tests("lies in memory", tests, count, NULL, NULL);

@@ -77,9 +77,9 @@ static unsigned more_data_than_disk(struct virtq *queue, struct piece *piece)
 
 	many[0] = piece[0];
 	for (unsigned i = 1; i < 61; i++)
-		many[i] = (struct piece){.address = data->guest,
-					 .length = (uint32_t)data->size,
-					 .flags = VRING_DESC_F_WRITE | VRING_DESC_F_NEXT};
+		many[i] = (struct piece){ .address = data->guest,
+					  .length = (uint32_t)data->size,
+					  .flags = VRING_DESC_F_WRITE | VRING_DESC_F_NEXT };
 	many[61] = piece[2];
 	virtq_raw_chain(queue, many, 62);
 	return 0;
@@ -87,7 +87,7 @@ static unsigned more_data_than_disk(struct virtq *queue, struct piece *piece)
 
 static unsigned zero_length_buffer(struct virtq *queue, struct piece *piece)
 {
-	struct piece four[4] = {piece[0], piece[1], piece[1], piece[2]};
+	struct piece four[4] = { piece[0], piece[1], piece[1], piece[2] };
 
 	four[1].length = 0;
 	virtq_raw_chain(queue, four, 4);
@@ -234,9 +234,9 @@ static void write_table(struct virtq *queue, const struct piece *piece, unsigned
 static unsigned indirect(struct virtq *queue, struct piece *piece, uint32_t length)
 {
 	write_table(queue, piece, 3);
-	piece[0] = (struct piece){.address = queue->slot[0].table_guest,
-				  .length = length,
-				  .flags = VRING_DESC_F_INDIRECT};
+	piece[0] = (struct piece){ .address = queue->slot[0].table_guest,
+				   .length = length,
+				   .flags = VRING_DESC_F_INDIRECT };
 	return 1;
 }
 
@@ -271,9 +271,9 @@ static unsigned table_in_a_table(struct virtq *queue, struct piece *piece)
 	struct slot *slot = &queue->slot[0];
 	struct piece all[INNER + 2] = {
 		piece[0],
-		{.address = slot->table_guest + INNER * sizeof(struct vring_desc),
-		 .length = 2 * sizeof(struct vring_desc),
-		 .flags = VRING_DESC_F_INDIRECT},
+		{ .address = slot->table_guest + INNER * sizeof(struct vring_desc),
+		  .length = 2 * sizeof(struct vring_desc),
+		  .flags = VRING_DESC_F_INDIRECT },
 	};
 
 	all[INNER] = piece[1];
@@ -285,9 +285,9 @@ static unsigned table_in_a_table(struct virtq *queue, struct piece *piece)
 		table[INNER].next = 1;
 		table[INNER + 1].flags = VRING_DESC_F_WRITE;
 	}
-	piece[0] = (struct piece){.address = slot->table_guest,
-				  .length = 2 * sizeof(struct vring_desc),
-				  .flags = VRING_DESC_F_INDIRECT};
+	piece[0] = (struct piece){ .address = slot->table_guest,
+				   .length = 2 * sizeof(struct vring_desc),
+				   .flags = VRING_DESC_F_INDIRECT };
 	return 1;
 }
 
@@ -303,9 +303,9 @@ static unsigned indirect_and_next(struct virtq *queue, struct piece *piece)
 
 static unsigned indirect_not_negotiated(struct virtq *queue, struct piece *piece)
 {
-	piece[0] = (struct piece){.address = queue->slot[0].header_guest,
-				  .length = 3 * 16,
-				  .flags = VRING_DESC_F_INDIRECT};
+	piece[0] = (struct piece){ .address = queue->slot[0].header_guest,
+				   .length = 3 * 16,
+				   .flags = VRING_DESC_F_INDIRECT };
 	return 1;
 }
 
@@ -345,8 +345,9 @@ static unsigned giant_buffer_id(struct virtq *queue, struct piece *piece)
 					    : 1 << VRING_PACKED_DESC_F_USED);
 
 	for (unsigned i = 0; i < 3; i++)
-		queue->ring[at + i] = (struct vring_packed_desc){
-			.addr = piece[i].address, .len = piece[i].length, .id = 0xffff};
+		queue->ring[at + i] = (struct vring_packed_desc){ .addr = piece[i].address,
+								  .len = piece[i].length,
+								  .id = 0xffff };
 	queue->ring[at + 2].flags = flags | piece[2].flags;
 	queue->ring[at + 1].flags = flags | piece[1].flags;
 	__atomic_store_n(&queue->ring[at].flags, flags | piece[0].flags, __ATOMIC_RELEASE);
@@ -404,42 +405,43 @@ static unsigned garbage_in_the_ring(struct virtq *queue, struct piece *piece)
 }
 
 static const struct lie lies[] = {
-	{"data outside memory", data_outside_memory, BOTH, BREAKS, 0},
-	{"header outside memory", header_outside_memory, BOTH, BREAKS, 0},
-	{"status outside memory", status_outside_memory, BOTH, BREAKS, 0},
-	{"address wraps around", address_wraps_around, BOTH, BREAKS, 0},
-	{"buffer crosses the end of a region", buffer_crosses_end_of_region, BOTH, BREAKS, 0},
-	{"length of 4 GiB", length_of_4_gib, BOTH, BREAKS, 0},
-	{"more data than the disk has", more_data_than_disk, BOTH, REFUSED, 0},
-	{"zero-length buffer", zero_length_buffer, BOTH, SETTLED, 0},
-	{"zero-length header", zero_length_header, BOTH, REFUSED, 0},
-	{"short header", short_header, BOTH, REFUSED, 0},
-	{"data of odd length", data_of_odd_length, BOTH, FAILS, 0},
-	{"read into a read-only buffer", read_into_read_only_buffer, BOTH, REFUSED, 0},
-	{"write from a write-only buffer", write_from_write_only_buffer, BOTH, REFUSED, 0},
-	{"no status byte", no_status_byte, BOTH, BREAKS, 0},
-	{"status in read-only memory", status_in_read_only_memory, BOTH, BREAKS, 0},
-	{"writable before readable", writable_before_readable, BOTH, BREAKS, 0},
-	{"chain loop", chain_loop, SPLIT, BREAKS, 0},
-	{"chain without end", chain_without_end, BOTH, BREAKS, 0},
-	{"next out of the table", next_out_of_table, SPLIT, BREAKS, 0},
-	{"head out of the table", head_out_of_table, SPLIT, BREAKS, 0},
-	{"available index jumps", available_index_jumps, SPLIT, BREAKS, 0},
-	{"available index goes back", available_index_goes_back, SPLIT, BREAKS, 0},
-	{"the same head twice", head_twice, SPLIT, SETTLED, 0},
-	{"table not of whole descriptors", table_not_of_whole_descriptors, BOTH, BREAKS, INDIRECT},
-	{"table of no length", table_of_no_length, BOTH, BREAKS, INDIRECT},
-	{"table of giant length", table_of_giant_length, BOTH, BREAKS, INDIRECT},
-	{"table outside memory", table_outside_memory, BOTH, BREAKS, INDIRECT},
-	{"table in a table", table_in_a_table, BOTH, BREAKS, INDIRECT},
-	{"INDIRECT and NEXT", indirect_and_next, BOTH, BREAKS, INDIRECT},
-	{"INDIRECT not negotiated", indirect_not_negotiated, BOTH, BREAKS, 0},
-	{"loop in a table", loop_in_a_table, SPLIT, BREAKS, INDIRECT},
-	{"next out of an indirect table", next_out_of_indirect_table, SPLIT, BREAKS, INDIRECT},
-	{"chain into the void", chain_into_the_void, PACKED, BREAKS, 0},
-	{"giant buffer id", giant_buffer_id, PACKED, SETTLED, 0},
-	{"wrap counter races", wrap_counter_races, PACKED, SETTLED, INDIRECT},
-	{"garbage in the ring", garbage_in_the_ring, BOTH, BREAKS, INDIRECT},
+	{ "data outside memory", data_outside_memory, BOTH, BREAKS, 0 },
+	{ "header outside memory", header_outside_memory, BOTH, BREAKS, 0 },
+	{ "status outside memory", status_outside_memory, BOTH, BREAKS, 0 },
+	{ "address wraps around", address_wraps_around, BOTH, BREAKS, 0 },
+	{ "buffer crosses the end of a region", buffer_crosses_end_of_region, BOTH, BREAKS, 0 },
+	{ "length of 4 GiB", length_of_4_gib, BOTH, BREAKS, 0 },
+	{ "more data than the disk has", more_data_than_disk, BOTH, REFUSED, 0 },
+	{ "zero-length buffer", zero_length_buffer, BOTH, SETTLED, 0 },
+	{ "zero-length header", zero_length_header, BOTH, REFUSED, 0 },
+	{ "short header", short_header, BOTH, REFUSED, 0 },
+	{ "data of odd length", data_of_odd_length, BOTH, FAILS, 0 },
+	{ "read into a read-only buffer", read_into_read_only_buffer, BOTH, REFUSED, 0 },
+	{ "write from a write-only buffer", write_from_write_only_buffer, BOTH, REFUSED, 0 },
+	{ "no status byte", no_status_byte, BOTH, BREAKS, 0 },
+	{ "status in read-only memory", status_in_read_only_memory, BOTH, BREAKS, 0 },
+	{ "writable before readable", writable_before_readable, BOTH, BREAKS, 0 },
+	{ "chain loop", chain_loop, SPLIT, BREAKS, 0 },
+	{ "chain without end", chain_without_end, BOTH, BREAKS, 0 },
+	{ "next out of the table", next_out_of_table, SPLIT, BREAKS, 0 },
+	{ "head out of the table", head_out_of_table, SPLIT, BREAKS, 0 },
+	{ "available index jumps", available_index_jumps, SPLIT, BREAKS, 0 },
+	{ "available index goes back", available_index_goes_back, SPLIT, BREAKS, 0 },
+	{ "the same head twice", head_twice, SPLIT, SETTLED, 0 },
+	{ "table not of whole descriptors", table_not_of_whole_descriptors, BOTH, BREAKS,
+	  INDIRECT },
+	{ "table of no length", table_of_no_length, BOTH, BREAKS, INDIRECT },
+	{ "table of giant length", table_of_giant_length, BOTH, BREAKS, INDIRECT },
+	{ "table outside memory", table_outside_memory, BOTH, BREAKS, INDIRECT },
+	{ "table in a table", table_in_a_table, BOTH, BREAKS, INDIRECT },
+	{ "INDIRECT and NEXT", indirect_and_next, BOTH, BREAKS, INDIRECT },
+	{ "INDIRECT not negotiated", indirect_not_negotiated, BOTH, BREAKS, 0 },
+	{ "loop in a table", loop_in_a_table, SPLIT, BREAKS, INDIRECT },
+	{ "next out of an indirect table", next_out_of_indirect_table, SPLIT, BREAKS, INDIRECT },
+	{ "chain into the void", chain_into_the_void, PACKED, BREAKS, 0 },
+	{ "giant buffer id", giant_buffer_id, PACKED, SETTLED, 0 },
+	{ "wrap counter races", wrap_counter_races, PACKED, SETTLED, INDIRECT },
+	{ "garbage in the ring", garbage_in_the_ring, BOTH, BREAKS, INDIRECT },
 };
 
 enum { LIES = sizeof(lies) / sizeof(lies[0]) };
@@ -485,11 +487,11 @@ int main(void)
 			telling->packed = packed;
 			snprintf(telling->name, sizeof(telling->name), "%s: %s",
 				 packed ? "packed" : "split", lies[i].name);
-			tests[count++] = (struct CMUnitTest){.name = telling->name,
-							     .test_func = tell,
-							     .setup_func = hostile_start,
-							     .teardown_func = hostile_stop,
-							     .initial_state = telling};
+			tests[count++] = (struct CMUnitTest){ .name = telling->name,
+							      .test_func = tell,
+							      .setup_func = hostile_start,
+							      .teardown_func = hostile_stop,
+							      .initial_state = telling };
 		}
 	}
 	return _cmocka_run_group_tests("lies in rings", tests, count, NULL, NULL);

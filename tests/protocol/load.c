@@ -105,8 +105,9 @@ static void describe(struct load *load, uint16_t index, uint32_t type, uint64_t 
 		uint32_t flags = type == VIRTIO_BLK_T_WRITE_ZEROES && load_random(load, 2)
 					 ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
 					 : 0;
-		struct virtio_blk_discard_write_zeroes range = {
-			.sector = sector, .num_sectors = bytes / SECTOR, .flags = flags};
+		struct virtio_blk_discard_write_zeroes range = { .sector = sector,
+								 .num_sectors = bytes / SECTOR,
+								 .flags = flags };
 		memcpy(slot->data, &range, sizeof(range));
 		bytes = sizeof(range);
 		sector = 0;

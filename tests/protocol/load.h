@@ -15,15 +15,15 @@ struct load {
 	struct virtq *queue;
 	uint64_t first; /* the load's part of the disk, in sectors */
 	uint64_t sectors;
-	uint32_t block;	       /* requests are whole blocks of this many bytes */
+	uint32_t block;        /* requests are whole blocks of this many bytes */
 	uint32_t max_bytes;    /* of a request */
 	unsigned max_segments; /* of a request */
-	bool odd;	       /* cut requests at odd bytes */
-	bool plain;	       /* reads and writes only */
-	uint64_t seed;	       /* of all that is random; not 0 */
+	bool odd;              /* cut requests at odd bytes */
+	bool plain;            /* reads and writes only */
+	uint64_t seed;         /* of all that is random; not 0 */
 
 	/* The load's own. */
-	uint8_t *model;	 /* what the disk should hold */
+	uint8_t *model;  /* what the disk should hold */
 	uint8_t *either; /* per sector: discarded, so zeroes are right too */
 	uint64_t issued, completed;
 	char error[200]; /* what was wrong first; empty: nothing */

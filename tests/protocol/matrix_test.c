@@ -37,17 +37,17 @@ static int start_daemon(const char *path, const char *engine, const char *block)
 {
 	daemon_prepare(&group.daemon);
 	daemon_make_image(&group.daemon, "disk.img", DISK_BYTES);
-	const char *args[] = {"serve",
-			      strcmp(path, "memory:") ? daemon_path(&group.daemon, path) : path,
-			      "--socket",
-			      daemon_path(&group.daemon, "s"),
-			      "size=32M",
-			      "queues=32",
-			      "queue-size=1024",
-			      block,
-			      "--engine",
-			      engine,
-			      NULL};
+	const char *args[] = { "serve",
+			       strcmp(path, "memory:") ? daemon_path(&group.daemon, path) : path,
+			       "--socket",
+			       daemon_path(&group.daemon, "s"),
+			       "size=32M",
+			       "queues=32",
+			       "queue-size=1024",
+			       block,
+			       "--engine",
+			       engine,
+			       NULL };
 	daemon_start(&group.daemon, args);
 	group.seed = choose_seed();
 	return 0;
@@ -146,10 +146,10 @@ static size_t add(struct CMUnitTest *tests, struct combination *combinations, si
 	snprintf(c->name, sizeof(c->name), "%s: %s%s%s, %u queues of %u%s", where,
 		 c->packed ? "packed" : "split", c->indirect ? ", indirect" : "",
 		 c->event_idx ? ", event_idx" : "", c->queues, c->size, c->odd ? ", odd cuts" : "");
-	tests[count] = (struct CMUnitTest){.name = c->name,
-					   .test_func = run_combination,
-					   .teardown_func = end_combination,
-					   .initial_state = c};
+	tests[count] = (struct CMUnitTest){ .name = c->name,
+					    .test_func = run_combination,
+					    .teardown_func = end_combination,
+					    .initial_state = c };
 	return count + 1;
 }
 
@@ -157,16 +157,16 @@ static size_t add(struct CMUnitTest *tests, struct combination *combinations, si
 static size_t make_tests(struct CMUnitTest *tests, struct combination *all, const char *where,
 			 bool file, uint32_t block)
 {
-	static const unsigned queues[] = {1, 4, 32}, sizes[] = {16, 64, 256, 1024};
+	static const unsigned queues[] = { 1, 4, 32 }, sizes[] = { 16, 64, 256, 1024 };
 	size_t count = 0;
 
 	for (unsigned ring = 0; ring < 8; ring++) {
-		struct combination c = {.packed = ring & 1,
-					.indirect = ring & 2,
-					.event_idx = ring & 4,
-					.queues = 4,
-					.size = 128,
-					.block = block};
+		struct combination c = { .packed = ring & 1,
+					 .indirect = ring & 2,
+					 .event_idx = ring & 4,
+					 .queues = 4,
+					 .size = 128,
+					 .block = block };
 		for (unsigned odd = 0; file && odd < 2; odd++) {
 			c.odd = odd;
 			count = add(tests, all, count, c, where);

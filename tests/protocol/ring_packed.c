@@ -11,11 +11,11 @@
 #include <errno.h>
 #include <string.h>
 
-#define LINE		64
+#define LINE            64
 #define ROUND_UP(value) (((value) + LINE - 1) / LINE * LINE)
 
 #define F_AVAIL (1u << VRING_PACKED_DESC_F_AVAIL)
-#define F_USED	(1u << VRING_PACKED_DESC_F_USED)
+#define F_USED  (1u << VRING_PACKED_DESC_F_USED)
 
 size_t packed_ring_bytes(uint16_t size)
 {

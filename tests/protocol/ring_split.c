@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define LINE		64
+#define LINE            64
 #define ROUND_UP(value) (((value) + LINE - 1) / LINE * LINE)
 
 static size_t avail_offset(uint16_t size)

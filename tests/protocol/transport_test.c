@@ -38,8 +38,8 @@ static int start(void **state)
 			  "  two:\n"
 			  "    - {virtio-blk: b, socket: %s/b, queues: 4}\n",
 			  daemon_.dir, daemon_.dir, daemon_.dir, daemon_.dir);
-	const char *args[] = {"run", daemon_path(&daemon_, "config.yaml"), "--api",
-			      daemon_path(&daemon_, "api"), NULL};
+	const char *args[] = { "run", daemon_path(&daemon_, "config.yaml"), "--api",
+			       daemon_path(&daemon_, "api"), NULL };
 	daemon_start(&daemon_, args);
 	daemon_deadline(60);
 	return 0;
@@ -90,12 +90,12 @@ static void open_load(struct load *on, struct driver *with)
 
 static void test_resize_reaches_the_guest(void **state)
 {
-	uint8_t bytes[512] = {1};
+	uint8_t bytes[512] = { 1 };
 
 	(void)state;
-	attach("a", (struct driver_options){0});
+	attach("a", (struct driver_options){ 0 });
 	assert_int_equal(driver->config.capacity, SECTORS);
-	const char *args[] = {"resize", "a", "32M", "--api", daemon_path(&daemon_, "api"), NULL};
+	const char *args[] = { "resize", "a", "32M", "--api", daemon_path(&daemon_, "api"), NULL };
 	assert_int_equal(daemon_command(&daemon_, args), 0);
 	assert_int_equal(driver_backend_message(driver, 5000), VU_BACKEND_CONFIG_CHANGE);
 	must(driver, driver_read_config(driver));
@@ -106,11 +106,11 @@ static void test_resize_reaches_the_guest(void **state)
 static void test_two_devices(void **state)
 {
 	(void)state;
-	attach("a", (struct driver_options){0});
-	attach("b", (struct driver_options){.features = FEATURE(VIRTIO_F_RING_PACKED)});
+	attach("a", (struct driver_options){ 0 });
+	attach("b", (struct driver_options){ .features = FEATURE(VIRTIO_F_RING_PACKED) });
 	open_load(&load, driver);
 	open_load(&second_load, second);
-	struct load *loads[] = {&load, &second_load};
+	struct load *loads[] = { &load, &second_load };
 	for (unsigned round = 0; round < 50; round++)
 		for (unsigned i = 0; i < 2; i++)
 			must_load(loads[i], load_run(loads[i], 1, 20));
@@ -126,9 +126,9 @@ static void test_second_connection(void **state)
 	uint8_t bytes[512];
 
 	(void)state;
-	attach("a", (struct driver_options){0});
+	attach("a", (struct driver_options){ 0 });
 	assert_int_equal(vu_connect(&client, daemon_path(&daemon_, "a")), 0);
-	struct vu_message question = {.request = VU_GET_FEATURES, .flags = VU_VERSION};
+	struct vu_message question = { .request = VU_GET_FEATURES, .flags = VU_VERSION };
 	int ret = vu_send_raw(&client, &question, VU_HEADER_BYTES, NULL, 0);
 	if (!ret)
 		ret = vu_receive(client.fd, &question, NULL, 300);
@@ -142,7 +142,7 @@ static void test_second_connection(void **state)
 static void test_reconnect(void **state)
 {
 	(void)state;
-	attach("a", (struct driver_options){0});
+	attach("a", (struct driver_options){ 0 });
 	open_load(&load, driver);
 	for (unsigned i = 0; i < 5; i++) {
 		must_load(&load, load_run(&load, 1, 100));
@@ -160,7 +160,7 @@ static void test_reconnect(void **state)
 static void test_disconnect_under_load(void **state)
 {
 	(void)state;
-	attach("a", (struct driver_options){.inflight = true});
+	attach("a", (struct driver_options){ .inflight = true });
 	open_load(&load, driver);
 	for (unsigned i = 0; i < 20; i++) {
 		must_load(&load, load_run(&load, 1, 50));
@@ -207,20 +207,20 @@ static void stop_and_start(struct driver_options options)
 static void test_stop_and_start_split(void **state)
 {
 	(void)state;
-	stop_and_start((struct driver_options){.features = FEATURE(VIRTIO_RING_F_EVENT_IDX)});
+	stop_and_start((struct driver_options){ .features = FEATURE(VIRTIO_RING_F_EVENT_IDX) });
 }
 
 static void test_stop_and_start_packed(void **state)
 {
 	(void)state;
-	stop_and_start((struct driver_options){.features = FEATURE(VIRTIO_F_RING_PACKED) |
-							   FEATURE(VIRTIO_RING_F_INDIRECT_DESC)});
+	stop_and_start((struct driver_options){ .features = FEATURE(VIRTIO_F_RING_PACKED) |
+							    FEATURE(VIRTIO_RING_F_INDIRECT_DESC) });
 }
 
 static void test_disabled_ring_waits(void **state)
 {
 	(void)state;
-	attach("a", (struct driver_options){0});
+	attach("a", (struct driver_options){ 0 });
 	open_load(&load, driver);
 	must_load(&load, load_run(&load, 1, 50));
 	must(driver, vu_request_state(&driver->vu, VU_SET_VRING_ENABLE, 0, 0));
@@ -238,7 +238,7 @@ static void test_memory_comes_and_goes(void **state)
 	uint16_t done;
 
 	(void)state;
-	attach("a", (struct driver_options){.add_regions = true});
+	attach("a", (struct driver_options){ .add_regions = true });
 	open_load(&load, driver);
 	struct virtq *queue = &driver->queue[0];
 	for (unsigned i = 0; i < 20; i++) {
@@ -272,7 +272,7 @@ static void test_memory_comes_and_goes(void **state)
 static void test_new_table_under_load(void **state)
 {
 	(void)state;
-	attach("a", (struct driver_options){0});
+	attach("a", (struct driver_options){ 0 });
 	open_load(&load, driver);
 	for (unsigned i = 0; i < 50; i++) {
 		load_issue(&load, 16);
@@ -285,7 +285,7 @@ static void test_new_table_under_load(void **state)
 static void test_reset_device(void **state)
 {
 	(void)state;
-	attach("a", (struct driver_options){0});
+	attach("a", (struct driver_options){ 0 });
 	open_load(&load, driver);
 	for (unsigned i = 0; i < 5; i++) {
 		must_load(&load, load_run(&load, 1, 50));
@@ -302,7 +302,7 @@ static void test_status_zero_resets(void **state)
 	uint64_t status;
 
 	(void)state;
-	attach("a", (struct driver_options){0});
+	attach("a", (struct driver_options){ 0 });
 	open_load(&load, driver);
 	must_load(&load, load_run(&load, 1, 50));
 	must(driver, vu_query_u64(&driver->vu, VU_GET_STATUS, &status));
@@ -323,7 +323,7 @@ static void test_status_zero_resets(void **state)
 static void test_enable_of_unused_rings(void **state)
 {
 	(void)state;
-	attach("a", (struct driver_options){0});
+	attach("a", (struct driver_options){ 0 });
 	for (unsigned i = 1; i < 4; i++)
 		must(driver, vu_request_state(&driver->vu, VU_SET_VRING_ENABLE, i, 1));
 	open_load(&load, driver);
@@ -339,7 +339,7 @@ static void test_need_reply_on_questions(void **state)
 	uint64_t value;
 
 	(void)state;
-	attach("a", (struct driver_options){.add_regions = true});
+	attach("a", (struct driver_options){ .add_regions = true });
 	driver->vu.ack_gets = true;
 	for (unsigned i = 0; i < 3; i++) {
 		must(driver, vu_query_u64(&driver->vu, VU_GET_FEATURES, &value));
@@ -357,7 +357,7 @@ static void test_no_protocol_features(void **state)
 {
 	(void)state;
 	/* Only what cannot be done without: no acknowledgements, one table, no status. */
-	attach("a", (struct driver_options){.protocol = VU_PF_CONFIG});
+	attach("a", (struct driver_options){ .protocol = VU_PF_CONFIG });
 	open_load(&load, driver);
 	must_load(&load, load_run(&load, 1, 200));
 	must_load(&load, load_verify(&load));
@@ -369,7 +369,7 @@ static void test_messages_in_pieces(void **state)
 {
 	struct vu_client client;
 	struct vu_message answer;
-	struct vu_message question = {.request = VU_GET_FEATURES, .flags = VU_VERSION};
+	struct vu_message question = { .request = VU_GET_FEATURES, .flags = VU_VERSION };
 	uint8_t twice[2 * VU_HEADER_BYTES];
 
 	(void)state;
@@ -395,7 +395,7 @@ static void test_messages_in_pieces(void **state)
 static void test_backlog_needs_no_kick(void **state)
 {
 	(void)state;
-	attach("a", (struct driver_options){0});
+	attach("a", (struct driver_options){ 0 });
 	open_load(&load, driver);
 	must_load(&load, load_run(&load, 1, 20));
 	must(driver, driver_stop(driver));
@@ -416,7 +416,7 @@ static void test_idle_costs_nothing(void **state)
 	uint8_t bytes[512];
 
 	(void)state;
-	attach("a", (struct driver_options){0});
+	attach("a", (struct driver_options){ 0 });
 	must(driver, blk_read(&driver->queue[0], 0, bytes, sizeof(bytes)));
 	sleep_ms(300);
 	int64_t before = daemon_cpu_ms(&daemon_);
@@ -427,7 +427,7 @@ static void test_idle_costs_nothing(void **state)
 static void test_sigterm_drains(void **state)
 {
 	(void)state;
-	attach("a", (struct driver_options){0});
+	attach("a", (struct driver_options){ 0 });
 	open_load(&load, driver);
 	must_load(&load, load_run(&load, 1, 100));
 	load_issue(&load, 16);

@@ -21,8 +21,8 @@ enum { RAW_FDS_MAX = 64 };
 
 int vu_connect(struct vu_client *client, const char *path)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct timespec pause = {.tv_nsec = 2000000};
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct timespec pause = { .tv_nsec = 2000000 };
 	int error = 0;
 
 	if (strlen(path) >= sizeof(address.sun_path))
@@ -62,8 +62,8 @@ int vu_send_raw(struct vu_client *client, const void *bytes, size_t count, const
 		char buffer[CMSG_SPACE(RAW_FDS_MAX * sizeof(int))];
 		struct cmsghdr align;
 	} control;
-	struct iovec iov = {.iov_base = (void *)bytes, .iov_len = count};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct iovec iov = { .iov_base = (void *)bytes, .iov_len = count };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t sent;
 
 	if (fd_count > RAW_FDS_MAX)
@@ -88,7 +88,7 @@ int vu_send_raw(struct vu_client *client, const void *bytes, size_t count, const
 
 static int wait_readable(int fd, int timeout_ms)
 {
-	struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
 	int ready;
 
 	do
@@ -108,11 +108,11 @@ static int receive_bytes(int fd, void *to, size_t count, int *received_fd, int t
 	size_t done = 0;
 
 	while (done < count) {
-		struct iovec iov = {.iov_base = (char *)to + done, .iov_len = count - done};
-		struct msghdr message = {.msg_iov = &iov,
-					 .msg_iovlen = 1,
-					 .msg_control = control.buffer,
-					 .msg_controllen = sizeof(control.buffer)};
+		struct iovec iov = { .iov_base = (char *)to + done, .iov_len = count - done };
+		struct msghdr message = { .msg_iov = &iov,
+					  .msg_iovlen = 1,
+					  .msg_control = control.buffer,
+					  .msg_controllen = sizeof(control.buffer) };
 		int ret = wait_readable(fd, timeout_ms);
 		if (ret)
 			return ret;
@@ -155,7 +155,9 @@ int vu_receive(int fd, struct vu_message *message, int *received_fd, int timeout
 static int send_message(struct vu_client *client, uint32_t request, uint32_t flags,
 			const void *payload, uint32_t size, const int *fds, unsigned fd_count)
 {
-	struct vu_message message = {.request = request, .flags = VU_VERSION | flags, .size = size};
+	struct vu_message message = { .request = request,
+				      .flags = VU_VERSION | flags,
+				      .size = size };
 
 	if (size > sizeof(message.payload))
 		return -EINVAL;
@@ -189,7 +191,7 @@ int vu_request_u64(struct vu_client *client, uint32_t request, uint64_t value)
 
 int vu_request_state(struct vu_client *client, uint32_t request, uint32_t index, uint32_t num)
 {
-	struct vu_vring_state state = {.index = index, .num = num};
+	struct vu_vring_state state = { .index = index, .num = num };
 
 	return vu_request(client, request, &state, sizeof(state), NULL, 0);
 }

@@ -58,14 +58,14 @@ enum { VU_BACKEND_CONFIG_CHANGE = 2 };
 
 #define VU_F_PROTOCOL_FEATURES (1ull << 30)
 
-#define VU_PF_MQ	   (1ull << 0)
-#define VU_PF_REPLY_ACK	   (1ull << 3)
+#define VU_PF_MQ           (1ull << 0)
+#define VU_PF_REPLY_ACK    (1ull << 3)
 #define VU_PF_BACKEND_REQ  (1ull << 5)
-#define VU_PF_CONFIG	   (1ull << 9)
-#define VU_PF_INFLIGHT	   (1ull << 12)
+#define VU_PF_CONFIG       (1ull << 9)
+#define VU_PF_INFLIGHT     (1ull << 12)
 #define VU_PF_RESET_DEVICE (1ull << 13)
-#define VU_PF_MEM_SLOTS	   (1ull << 15)
-#define VU_PF_STATUS	   (1ull << 16)
+#define VU_PF_MEM_SLOTS    (1ull << 15)
+#define VU_PF_STATUS       (1ull << 16)
 #define VU_PF_ALL                                                                                  \
 	(VU_PF_MQ | VU_PF_REPLY_ACK | VU_PF_BACKEND_REQ | VU_PF_CONFIG | VU_PF_INFLIGHT |          \
 	 VU_PF_RESET_DEVICE | VU_PF_MEM_SLOTS | VU_PF_STATUS)
@@ -126,9 +126,9 @@ struct vu_message {
 };
 
 struct vu_client {
-	int fd;		/* the socket; -1 when not connected */
+	int fd;         /* the socket; -1 when not connected */
 	bool reply_ack; /* REPLY_ACK is negotiated: vu_request() asks for an answer */
-	bool ack_gets;	/* set NEED_REPLY on questions too, as libblkio does */
+	bool ack_gets;  /* set NEED_REPLY on questions too, as libblkio does */
 };
 
 /* Connects to the UNIX socket `path`, retrying while nobody listens, at most VU_TIMEOUT_MS. */

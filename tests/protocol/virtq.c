@@ -29,7 +29,7 @@ void virtq_release(struct virtq *queue, uint16_t slot)
 static void add_piece(struct slot *slot, uint64_t address, uint32_t length, uint16_t flags)
 {
 	slot->piece[slot->pieces++] =
-		(struct piece){.address = address, .length = length, .flags = flags};
+		(struct piece){ .address = address, .length = length, .flags = flags };
 }
 
 /* Whether the device writes this request's data. */
@@ -45,7 +45,7 @@ void virtq_format(struct virtq *queue, uint16_t index, uint32_t type, uint64_t s
 	uint16_t flags = data_comes_in(type) ? VRING_DESC_F_WRITE : 0;
 	uint32_t at = 0;
 
-	*slot->header = (struct virtio_blk_outhdr){.type = type, .sector = sector};
+	*slot->header = (struct virtio_blk_outhdr){ .type = type, .sector = sector };
 	slot->length = length;
 	slot->sector = sector;
 	slot->type = type;
@@ -153,7 +153,7 @@ static int64_t now_ms(void)
 
 int virtq_wait(struct virtq *queue, int timeout_ms)
 {
-	struct pollfd pollfd = {.fd = queue->call, .events = POLLIN};
+	struct pollfd pollfd = { .fd = queue->call, .events = POLLIN };
 	int64_t deadline = now_ms() + timeout_ms;
 	uint64_t count;
 

@@ -88,8 +88,7 @@ static void blk_negotiated(struct virtio_device *dev, uint64_t features)
 
 static void blk_reset(struct virtio_device *dev)
 {
-	atomic_store(&blk_of(dev)->writeback,
-		     dev->device.disk->config.cache != DISK_WRITETHROUGH);
+	atomic_store(&blk_of(dev)->writeback, dev->device.disk->config.cache != DISK_WRITETHROUGH);
 }
 
 static uint64_t blk_state(struct virtio_device *dev)
@@ -219,7 +218,9 @@ static void give_back(struct blk_queue *q, const struct io_frame *frame, uint8_t
 		      uint32_t written)
 {
 	uint64_t c = frame->note[NOTE_CHAIN];
-	struct chain chain = { .id = (uint16_t)c, .slots = (uint16_t)(c >> 16), .record = (uint16_t)(c >> 32) };
+	struct chain chain = { .id = (uint16_t)c,
+			       .slots = (uint16_t)(c >> 16),
+			       .record = (uint16_t)(c >> 32) };
 
 	*(volatile uint8_t *)(uintptr_t)frame->note[NOTE_STATUS] = status;
 	virtqueue_push(q->vq, &chain, written);
@@ -227,9 +228,9 @@ static void give_back(struct blk_queue *q, const struct io_frame *frame, uint8_t
 
 static uint8_t status_of(int error)
 {
-	return error == 0 ? VIRTIO_BLK_S_OK :
-	       error == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP :
-				      VIRTIO_BLK_S_IOERR;
+	return error == 0             ? VIRTIO_BLK_S_OK
+	       : error == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP
+				      : VIRTIO_BLK_S_IOERR;
 }
 
 static void completed(struct layer *layer, struct io *io)
@@ -293,11 +294,13 @@ static void start_discard(struct blk_queue *q, struct io *io, uint32_t type,
 			  const struct chain *chain, struct iovec *vec)
 {
 	struct virtio_blk_discard_write_zeroes seg;
-	uint32_t flags, allowed = type == VIRTIO_BLK_T_WRITE_ZEROES ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+	uint32_t flags, allowed = type == VIRTIO_BLK_T_WRITE_ZEROES
+					  ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+					  : 0;
 	uint64_t length;
 
-	uint64_t feature = type == VIRTIO_BLK_T_DISCARD ? VIRTIO_BLK_F_DISCARD :
-							  VIRTIO_BLK_F_WRITE_ZEROES;
+	uint64_t feature = type == VIRTIO_BLK_T_DISCARD ? VIRTIO_BLK_F_DISCARD
+							: VIRTIO_BLK_F_WRITE_ZEROES;
 
 	if (!(q->blk->dev.features >> feature & 1) ||
 	    chain->read_bytes != sizeof(struct virtio_blk_outhdr) + sizeof seg) {
@@ -338,8 +341,8 @@ static void start_read_write(struct blk_queue *q, struct io *io, bool write, uin
 			io->flags |= IO_FUA;
 	} else {
 		io->op = IO_READ;
-		io->data = (struct io_data){ .vec = vec + chain->readable,
-					     .count = chain->writable };
+		io->data =
+			(struct io_data){ .vec = vec + chain->readable, .count = chain->writable };
 		io->length = chain->write_bytes;
 	}
 	if (!io->length || io->length > LENGTH_MAX || sector > UINT64_MAX / SECTOR) {
@@ -401,8 +404,8 @@ static bool start(struct blk_queue *q, struct io *io, struct chain *chain)
 }
 
 /*
- * A guest that wants interrupts and has just filled the ring is on its way to sleep: the first few are
- * taken alone, so that it hears of them sooner, and the rest comes while it wakes up.
+ * A guest that wants interrupts and has just filled the ring is on its way to sleep: the first few
+ * are taken alone, so that it hears of them sooner, and the rest comes while it wakes up.
  */
 static bool blk_poll(struct virtqueue *vq)
 {
@@ -501,7 +504,8 @@ const struct option virtio_blk_options[] = {
 };
 
 struct virtio_device *virtio_blk_create(const char *vm, struct disk *disk,
-					const struct virtio_blk_settings *settings, struct error *err)
+					const struct virtio_blk_settings *settings,
+					struct error *err)
 {
 	const char *serial = settings->serial ? settings->serial : disk->name;
 	struct blk *blk = calloc(1, sizeof *blk);

@@ -22,4 +22,5 @@ extern const struct option virtio_blk_options[];
 
 /** Makes the device @vm's disk @disk. Copies what it needs of @config. NULL with @err. */
 struct virtio_device *virtio_blk_create(const char *vm, struct disk *disk,
-					const struct virtio_blk_settings *config, struct error *err);
+					const struct virtio_blk_settings *config,
+					struct error *err);

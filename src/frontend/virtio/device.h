@@ -24,7 +24,8 @@ struct virtio_device_ops {
 	void (*negotiated)(struct virtio_device *dev, uint64_t features);
 	/** The device was reset (2.4): what the driver set is forgotten. */
 	void (*reset)(struct virtio_device *dev);
-	/** What the driver has set in config space, to outlive this process with the inflight regions. */
+	/** What the driver has set in config space, to outlive this process with the inflight
+	 * regions. */
 	uint64_t (*state)(struct virtio_device *dev);
 	void (*set_state)(struct virtio_device *dev, uint64_t state);
 	/** All of config space, @config_size bytes. */
@@ -44,10 +45,11 @@ struct virtio_device_ops {
 struct virtio_device {
 	struct device device; /**< first, for the control side */
 	const struct virtio_device_ops *ops;
-	uint64_t features;    /**< as negotiated */
-	bool single_loop;     /**< all queues on one loop */
-	bool pin;             /**< register guest memory with the kernel, see loop_memory_add() */
-	/** Set by the transport: config space has changed, tell the driver. NULL if nobody is there. */
+	uint64_t features; /**< as negotiated */
+	bool single_loop;  /**< all queues on one loop */
+	bool pin;          /**< register guest memory with the kernel, see loop_memory_add() */
+	/** Set by the transport: config space has changed, tell the driver. NULL if nobody is
+	 * there. */
 	void (*config_changed)(struct virtio_device *dev);
 	void *transport; /**< of whoever set config_changed */
 };

@@ -152,7 +152,8 @@ static int add(struct virtqueue *vq, struct chain *chain, const struct vring_pac
 
 		if (flags & VRING_DESC_F_INDIRECT)
 			return virtqueue_break(vq, "an indirect descriptor in an indirect table");
-		one = (struct descriptor){ table[i].addr, table[i].len, flags & VRING_DESC_F_WRITE };
+		one = (struct descriptor){ table[i].addr, table[i].len,
+					   flags & VRING_DESC_F_WRITE };
 		ret = chain_add(vq, chain, &one, vec, room);
 	}
 	return ret;
@@ -199,8 +200,9 @@ static int packed_pop(struct virtqueue *vq, struct chain *chain, struct iovec *v
 		const volatile struct vring_packed_desc *shared = &ring(vq)[at];
 
 		if (vq->slots_out == vq->size)
-			return virtqueue_break(vq, "more descriptors available than the ring of %u holds",
-					       vq->size);
+			return virtqueue_break(
+				vq, "more descriptors available than the ring of %u holds",
+				vq->size);
 		d = (struct vring_packed_desc){ shared->addr, shared->len, shared->id,
 						shared->flags };
 		ret = add(vq, chain, &d, vec, room);

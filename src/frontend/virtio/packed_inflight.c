@@ -112,7 +112,8 @@ static void finish_batch(struct virtqueue *vq, struct inflight *region, bool sho
 	uint16_t at = region->free_head;
 
 	if (shown) {
-		for (unsigned i = 0; i < vq->size && at < vq->size && at != region->old_free_head; i++) {
+		for (unsigned i = 0; i < vq->size && at < vq->size && at != region->old_free_head;
+		     i++) {
 			region->desc[at].inflight = 0;
 			at = region->desc[at].next;
 		}
@@ -189,9 +190,11 @@ int packed_inflight_recover(struct virtqueue *vq,
 		return 0;
 	}
 	if (region->version != INFLIGHT_VERSION || region->desc_num != vq->size)
-		return virtqueue_break(vq, "its inflight region is of version %u for %u entries; expected "
-					   "version 1 for %u",
-				       region->version, region->desc_num, vq->size);
+		return virtqueue_break(
+			vq,
+			"its inflight region is of version %u for %u entries; expected "
+			"version 1 for %u",
+			region->version, region->desc_num, vq->size);
 	at = load_positions(region);
 	if (at.used_idx >= vq->size || at.old_used_idx >= vq->size)
 		return virtqueue_break(vq, "its inflight region is damaged: used index %u of %u",

@@ -10,8 +10,8 @@ struct virtqueue;
 struct vring_packed_desc;
 
 /**
- * At start: 0 if the region is fresh (and is prepared now), 1 if it tells of a predecessor: then the
- * device's position and what to pop again are set in @vq, and @slots is how many ring entries
+ * At start: 0 if the region is fresh (and is prepared now), 1 if it tells of a predecessor: then
+ * the device's position and what to pop again are set in @vq, and @slots is how many ring entries
  * that takes. Negative after virtqueue_break(). @shown: was the driver shown this position?
  */
 int packed_inflight_recover(struct virtqueue *vq,

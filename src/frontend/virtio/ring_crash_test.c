@@ -39,9 +39,9 @@
 
 #include "frontend/virtio/virtqueue.h"
 
-#define ENTRIES	 16 /* of the largest ring */
+#define ENTRIES  16 /* of the largest ring */
 #define SEGMENTS 3  /* of the longest chain */
-#define STEPS	 50000u
+#define STEPS    50000u
 
 /* Everything that the device shares with the driver and with its successor. */
 struct arena {

@@ -134,9 +134,11 @@ static int recover(struct virtqueue *vq)
 		return 0;
 	}
 	if (region->version != INFLIGHT_VERSION || region->desc_num != vq->size)
-		return virtqueue_break(vq, "its inflight region is of version %u for %u entries; expected "
-					   "version 1 for %u",
-				       region->version, region->desc_num, vq->size);
+		return virtqueue_break(
+			vq,
+			"its inflight region is of version %u for %u entries; expected "
+			"version 1 for %u",
+			region->version, region->desc_num, vq->size);
 	if (region->used_idx != index)
 		unmark_last_batch(vq, region, index);
 	for (uint16_t i = 0; i < vq->size; i++) {
@@ -200,14 +202,15 @@ static int next_head(struct virtqueue *vq, uint16_t *head)
 		if (!count)
 			return 0;
 		if (count > vq->size)
-			return virtqueue_break(vq, "available index %u is %u entries ahead in a ring of %u",
-					       vq->seen_avail, count, vq->size);
+			return virtqueue_break(
+				vq, "available index %u is %u entries ahead in a ring of %u",
+				vq->seen_avail, count, vq->size);
 		prefetch(vq, count);
 	}
 	*head = avail(vq)->ring[vq->next_avail & (vq->size - 1)];
 	if (*head >= vq->size)
-		return virtqueue_break(vq, "available entry %u names descriptor %u of %u", vq->next_avail,
-				       *head, vq->size);
+		return virtqueue_break(vq, "available entry %u names descriptor %u of %u",
+				       vq->next_avail, *head, vq->size);
 	if (vq->setup.inflight) {
 		struct inflight *region = vq->setup.inflight;
 
@@ -238,9 +241,11 @@ static int split_pop(struct virtqueue *vq, struct chain *chain, struct iovec *ve
 
 		if (d.flags & VRING_DESC_F_INDIRECT) {
 			if (in_table)
-				return virtqueue_break(vq, "an indirect descriptor in an indirect table");
+				return virtqueue_break(
+					vq, "an indirect descriptor in an indirect table");
 			if (d.flags & VRING_DESC_F_NEXT)
-				return virtqueue_break(vq, "an indirect descriptor with a next one");
+				return virtqueue_break(vq,
+						       "an indirect descriptor with a next one");
 			table = chain_table(vq, d.addr, d.len, &entries);
 			if (!table)
 				return -EINVAL;

@@ -70,8 +70,8 @@ struct virtqueue *virtqueue_create(struct virtio_device *dev, unsigned index,
 	vq->setup = *setup;
 	vq->memory = setup->memory;
 	vq->size = setup->size;
-	vq->ring = setup->features & (1ull << VIRTIO_F_RING_PACKED) ? &packed_ring_ops :
-								     &split_ring_ops;
+	vq->ring = setup->features & (1ull << VIRTIO_F_RING_PACKED) ? &packed_ring_ops
+								    : &split_ring_ops;
 	vq->event_idx = setup->features & (1ull << VIRTIO_RING_F_EVENT_IDX);
 	vq->indirect = setup->features & (1ull << VIRTIO_RING_F_INDIRECT_DESC);
 	vq->final_base = setup->base;
@@ -115,10 +115,11 @@ static void pin(struct virtqueue *vq)
 
 	vq->pinned = !ret;
 	if (ret)
-		log_warn("vm %s: %s %s: queue %u: its memory cannot be pinned: %s%s; going on without",
-			 vq->dev->device.vm, vq->dev->device.kind, vq->dev->device.disk->name,
-			 vq->index, strerror(-ret),
-			 ret == -ENOMEM ? " (is RLIMIT_MEMLOCK large enough?)" : "");
+		log_warn(
+			"vm %s: %s %s: queue %u: its memory cannot be pinned: %s%s; going on without",
+			vq->dev->device.vm, vq->dev->device.kind, vq->dev->device.disk->name,
+			vq->index, strerror(-ret),
+			ret == -ENOMEM ? " (is RLIMIT_MEMLOCK large enough?)" : "");
 }
 
 static void start_received(struct loop_message *message)
@@ -174,8 +175,8 @@ static void disarm(struct virtqueue *vq)
 }
 
 /*
- * More will follow at once if the driver has fewer in flight than it uses to: it is in the middle of
- * submitting. The level rises at once and falls slowly.
+ * More will follow at once if the driver has fewer in flight than it uses to: it is in the middle
+ * of submitting. The level rises at once and falls slowly.
  */
 static void expect(struct virtqueue *vq)
 {
@@ -333,14 +334,16 @@ static void stop_received(struct loop_message *message)
 	}
 	vq->running = false;
 	vq->stopping = true;
-	/* What a predecessor left must be taken and given back first: the VMM counts it as taken. */
+	/* What a predecessor left must be taken and given back first: the VMM counts it as taken.
+	 */
 	if (vq->again_next < vq->again_count && !vq->broken)
 		loop_poller_wake(vq->loop, &vq->poller);
 	else
 		loop_task_queue(vq->loop, &vq->end_task);
 }
 
-/* Ends service if everything that was popped has been pushed. From there on @vq is the control side's. */
+/* Ends service if everything that was popped has been pushed. From there on @vq is the control
+ * side's. */
 static void end(struct loop_task *task)
 {
 	struct virtqueue *vq = container_of(task, struct virtqueue, end_task);
@@ -381,8 +384,9 @@ int chain_add(struct virtqueue *vq, struct chain *chain, const struct descriptor
 		return virtqueue_break(vq, "a readable descriptor stands behind a writable one");
 	n = memory_gather(vq->memory, d->address, d->length, vec + used, room - used);
 	if (n == -EFAULT)
-		return virtqueue_break(vq, "descriptor of %u bytes at guest address %#llx is outside "
-					   "its memory",
+		return virtqueue_break(vq,
+				       "descriptor of %u bytes at guest address %#llx is outside "
+				       "its memory",
 				       d->length, (unsigned long long)d->address);
 	if (n < 0)
 		return virtqueue_break(vq, "a chain of more than %u segments", room);
@@ -410,9 +414,11 @@ const void *chain_table(struct virtqueue *vq, uint64_t address, uint32_t length,
 		return NULL;
 	}
 	if (memory_gather(vq->memory, address, length, &table, 1) != 1) {
-		virtqueue_break(vq, "an indirect table of %u bytes at guest address %#llx is outside its "
-				    "memory",
-				length, (unsigned long long)address);
+		virtqueue_break(
+			vq,
+			"an indirect table of %u bytes at guest address %#llx is outside its "
+			"memory",
+			length, (unsigned long long)address);
 		return NULL;
 	}
 	*entries = length / sizeof(struct vring_desc);

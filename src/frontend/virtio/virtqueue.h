@@ -34,30 +34,31 @@ struct virtqueue;
 
 /** A chain of descriptors: one request of the driver. */
 struct chain {
-	uint16_t id;        /**< split: head descriptor; packed: buffer id */
-	uint16_t slots;     /**< packed: ring entries it takes */
-	uint16_t record;    /**< packed: first entry in the inflight region */
-	uint16_t readable;  /**< iovecs that the device reads: the first ones */
-	uint16_t writable;  /**< iovecs that the device writes: those after them */
+	uint16_t id;       /**< split: head descriptor; packed: buffer id */
+	uint16_t slots;    /**< packed: ring entries it takes */
+	uint16_t record;   /**< packed: first entry in the inflight region */
+	uint16_t readable; /**< iovecs that the device reads: the first ones */
+	uint16_t writable; /**< iovecs that the device writes: those after them */
 	uint64_t read_bytes, write_bytes;
 };
 
 /** Where a ring is and how it is to be treated; from the transport. */
 struct virtqueue_setup {
-	uint16_t size;          /**< entries; split: a power of two */
-	uint64_t features;      /**< negotiated */
-	void *descriptors;      /**< split: descriptor table; packed: ring */
-	void *driver;           /**< split: available ring; packed: driver event suppression */
-	void *device;           /**< split: used ring; packed: device event suppression */
-	uint32_t base;          /**< split: next available index; packed: both, with wrap bits */
-	void *inflight;         /**< region of this queue, or NULL */
+	uint16_t size;     /**< entries; split: a power of two */
+	uint64_t features; /**< negotiated */
+	void *descriptors; /**< split: descriptor table; packed: ring */
+	void *driver;      /**< split: available ring; packed: driver event suppression */
+	void *device;      /**< split: used ring; packed: device event suppression */
+	uint32_t base;     /**< split: next available index; packed: both, with wrap bits */
+	void *inflight;    /**< region of this queue, or NULL */
 	const atomic_bool *inflight_broken; /**< the region was truncated; NULL with it */
-	struct memory *memory;  /**< the virtqueue takes over this hold */
-	int kick_fd, call_fd, err_fd; /**< taken over; -1: none */
+	struct memory *memory;              /**< the virtqueue takes over this hold */
+	int kick_fd, call_fd, err_fd;       /**< taken over; -1: none */
 };
 
 struct ring_ops {
-	/** Reads where the driver is; recovers from the inflight region. 0, or -EINVAL after virtqueue_break(). */
+	/** Reads where the driver is; recovers from the inflight region. 0, or -EINVAL after
+	 * virtqueue_break(). */
 	int (*start)(struct virtqueue *vq);
 	int (*pop)(struct virtqueue *vq, struct chain *chain, struct iovec *vec, unsigned room);
 	void (*push)(struct virtqueue *vq, const struct chain *chain, uint32_t written);
@@ -77,38 +78,38 @@ struct virtqueue {
 	struct loop *loop;
 	struct loop *control;
 	struct queue_stats *stats;
-	void *type;             /**< the device type's part */
+	void *type; /**< the device type's part */
 	struct virtqueue_setup setup;
 	struct memory *memory;
-	unsigned index;         /**< of the queue in its device */
+	unsigned index; /**< of the queue in its device */
 	uint16_t size;
 	bool event_idx, indirect;
 	bool running, broken, armed;
-	bool pinned;            /**< its memory is registered with the loop */
-	unsigned level;         /**< how many requests the driver keeps in flight, lately at most */
-	bool interrupted;       /**< the driver wanted an interrupt for the last batch */
+	bool pinned;      /**< its memory is registered with the loop */
+	unsigned level;   /**< how many requests the driver keeps in flight, lately at most */
+	bool interrupted; /**< the driver wanted an interrupt for the last batch */
 
-	uint16_t next_avail;    /**< split: free-running; packed: slot */
-	uint16_t seen_avail;    /**< split: the driver's index as last read */
-	uint16_t next_used;     /**< split: free-running; packed: slot */
+	uint16_t next_avail;        /**< split: free-running; packed: slot */
+	uint16_t seen_avail;        /**< split: the driver's index as last read */
+	uint16_t next_used;         /**< split: free-running; packed: slot */
 	bool avail_wrap, used_wrap; /**< packed */
-	unsigned slots_out;     /**< packed: ring entries popped and not pushed */
-	unsigned pending;       /**< pushed and not yet published */
+	unsigned slots_out;         /**< packed: ring entries popped and not pushed */
+	unsigned pending;           /**< pushed and not yet published */
 	struct pushed {
 		uint16_t id, slots, record;
 		uint32_t written;
-	} *batch;               /**< @size of them: the pending */
+	} * batch; /**< @size of them: the pending */
 
-	uint16_t *again;        /**< to be popped once more after a crash, in order */
+	uint16_t *again; /**< to be popped once more after a crash, in order */
 	unsigned again_count, again_next;
 	struct {
 		uint16_t next, last, num;
-	} *links;               /**< packed: our copy of those in the inflight region */
-	uint16_t free_head;     /**< packed: first entry of its free list */
-	uint64_t counter;       /**< order of popping, for the inflight region */
-	unsigned faults_seen;   /**< see memory_faults */
+	} * links;            /**< packed: our copy of those in the inflight region */
+	uint16_t free_head;   /**< packed: first entry of its free list */
+	uint64_t counter;     /**< order of popping, for the inflight region */
+	unsigned faults_seen; /**< see memory_faults */
 
-	bool stopping;          /**< takes nothing new; ends when all is given back */
+	bool stopping;             /**< takes nothing new; ends when all is given back */
 	struct loop_task end_task; /**< ends it, if so */
 	unsigned (*outstanding)(struct virtqueue *vq); /**< popped and not pushed; the type's */
 	struct loop_watch *kick;
