@@ -20,4 +20,4 @@ struct vhost_user *vhost_user_listen(const char *path, struct virtio_device *dev
  * socket, then calls @done(@data) on the control loop, from when on the device may be destroyed.
  * The VMM may reconnect to a new server.
  */
-void vhost_user_close(struct vhost_user *server, void (*done)(void *data), void *data);
+void vhost_user_close(struct vhost_user *vu, void (*done)(void *data), void *data);

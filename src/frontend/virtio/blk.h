@@ -20,7 +20,7 @@ struct virtio_blk_settings {
 
 extern const struct option virtio_blk_options[];
 
-/** Makes the device @vm's disk @disk. Copies what it needs of @config. NULL with @err. */
+/** Makes the device @vm's disk @disk. Copies what it needs of @settings. NULL with @err. */
 struct virtio_device *virtio_blk_create(const char *vm, struct disk *disk,
-					const struct virtio_blk_settings *config,
+					const struct virtio_blk_settings *settings,
 					struct error *err);
