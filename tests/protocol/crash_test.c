@@ -364,8 +364,8 @@ static void interrupt_is_made_up_for(bool packed)
 	open_loads(choose_seed());
 	struct virtq *queue = &driver->queue[0];
 	must_load(&load[0], load_run(&load[0], 1, 20));
+	virtq_interrupts(queue, true); /* before it can complete */
 	load_issue(&load[0], 1);
-	virtq_interrupts(queue, true);
 	struct pollfd pollfd = { .fd = queue->call, .events = POLLIN };
 	assert_int_equal(poll(&pollfd, 1, 5000), 1);
 	daemon_kill(&daemon_);

@@ -43,16 +43,6 @@ static struct vring_packed_desc_event *device_event(const struct virtqueue *vq)
 	return vq->setup.device;
 }
 
-static uint16_t load16(const uint16_t *from)
-{
-	return __atomic_load_n(from, __ATOMIC_ACQUIRE);
-}
-
-static void store16(uint16_t *to, uint16_t value)
-{
-	__atomic_store_n(to, value, __ATOMIC_RELEASE);
-}
-
 /* Moves a position by @slots; the wrap counter flips at the end of the ring. */
 static void advance(const struct virtqueue *vq, uint16_t *at, bool *wrap, unsigned slots)
 {
@@ -79,7 +69,7 @@ static void clear_unshown(struct virtqueue *vq)
 	while (at != vq->next_avail || wrap != vq->avail_wrap) {
 		uint16_t flags = ring(vq)[at].flags & (uint16_t) ~(AVAIL_BIT | USED_BIT);
 
-		store16(&ring(vq)[at].flags, flags | (uint16_t)(wrap ? AVAIL_BIT : USED_BIT));
+		ring_store(&ring(vq)[at].flags, flags | (uint16_t)(wrap ? AVAIL_BIT : USED_BIT));
 		advance(vq, &at, &wrap, 1);
 	}
 }
@@ -91,7 +81,7 @@ static void clear_unshown(struct virtqueue *vq)
  */
 static bool was_shown(const struct virtqueue *vq, uint16_t at, bool wrap)
 {
-	uint16_t flags = load16(&ring(vq)[at].flags);
+	uint16_t flags = ring_load(&ring(vq)[at].flags);
 
 	return !(!!(flags & AVAIL_BIT) == wrap && !!(flags & USED_BIT) != wrap);
 }
@@ -161,14 +151,14 @@ static int add(struct virtqueue *vq, struct chain *chain, const struct vring_pac
 
 static bool is_available(const struct virtqueue *vq)
 {
-	uint16_t flags = load16(&ring(vq)[vq->next_avail].flags);
+	uint16_t flags = ring_load(&ring(vq)[vq->next_avail].flags);
 
 	return !!(flags & AVAIL_BIT) == vq->avail_wrap && !!(flags & USED_BIT) != vq->avail_wrap;
 }
 
 static int pop_again(struct virtqueue *vq, struct chain *chain, struct iovec *vec, unsigned room)
 {
-	uint16_t record = vq->again[vq->again_next++], at = record;
+	uint16_t record = vq->again[vq->again_next++].id, at = record;
 	struct vring_packed_desc d;
 	int ret;
 
@@ -240,7 +230,7 @@ static uint16_t used_flags(const struct pushed *p, bool wrap)
 static bool wants_interrupt(const struct virtqueue *vq, uint16_t old, bool old_wrap)
 {
 	const struct vring_packed_desc_event *event = vq->setup.driver;
-	uint16_t flags = load16(&event->flags), off_wrap = event->off_wrap;
+	uint16_t flags = ring_load(&event->flags), off_wrap = event->off_wrap;
 	uint16_t off = off_wrap & 0x7fff;
 
 	if (flags == VRING_PACKED_EVENT_FLAG_DISABLE)
@@ -267,12 +257,12 @@ static bool packed_publish(struct virtqueue *vq)
 		d->id = p->id;
 		d->len = p->written;
 		if (i > 0)
-			store16(&d->flags, used_flags(p, vq->used_wrap));
+			ring_store(&d->flags, used_flags(p, vq->used_wrap));
 		advance(vq, &vq->next_used, &vq->used_wrap, p->slots);
 	}
 	if (vq->setup.inflight)
 		packed_inflight_publish(vq);
-	store16(&ring(vq)[first].flags, used_flags(&vq->batch[0], first_wrap));
+	ring_store(&ring(vq)[first].flags, used_flags(&vq->batch[0], first_wrap));
 	if (vq->setup.inflight)
 		packed_inflight_published(vq);
 	vq->pending = 0;
@@ -287,9 +277,9 @@ static bool packed_arm(struct virtqueue *vq)
 	if (vq->event_idx) {
 		device_event(vq)->off_wrap =
 			(uint16_t)(vq->next_avail | (unsigned)vq->avail_wrap << 15);
-		store16(&device_event(vq)->flags, VRING_PACKED_EVENT_FLAG_DESC);
+		ring_store(&device_event(vq)->flags, VRING_PACKED_EVENT_FLAG_DESC);
 	} else {
-		store16(&device_event(vq)->flags, VRING_PACKED_EVENT_FLAG_ENABLE);
+		ring_store(&device_event(vq)->flags, VRING_PACKED_EVENT_FLAG_ENABLE);
 	}
 	atomic_thread_fence(memory_order_seq_cst);
 	return is_available(vq);
@@ -297,7 +287,7 @@ static bool packed_arm(struct virtqueue *vq)
 
 static void packed_disarm(struct virtqueue *vq)
 {
-	store16(&device_event(vq)->flags, VRING_PACKED_EVENT_FLAG_DISABLE);
+	ring_store(&device_event(vq)->flags, VRING_PACKED_EVENT_FLAG_DISABLE);
 }
 
 const struct ring_ops packed_ring_ops = {

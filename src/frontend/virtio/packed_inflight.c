@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <linux/virtio_ring.h>
-#include <stdlib.h>
 
 #include "frontend/virtio/virtqueue.h"
 
@@ -63,24 +62,12 @@ struct inflight {
 _Static_assert(offsetof(struct inflight, at) == 16, "as the specification lays it out");
 _Static_assert(offsetof(struct inflight, desc) == 32, "as the specification lays it out");
 
-#define INFLIGHT_VERSION 1
-
 uint64_t packed_inflight_bytes(uint16_t size)
 {
 	return sizeof(struct inflight) + size * sizeof(struct inflight_desc);
 }
 
 /* --- recovery ----------------------------------------------------------------------- */
-
-static _Thread_local const struct inflight *sort_region;
-
-static int by_counter(const void *a, const void *b)
-{
-	uint64_t x = sort_region->desc[*(const uint16_t *)a].counter;
-	uint64_t y = sort_region->desc[*(const uint16_t *)b].counter;
-
-	return x < y ? -1 : x > y;
-}
 
 static union positions load_positions(const struct inflight *region)
 {
@@ -145,9 +132,7 @@ static bool adopt(struct virtqueue *vq, const struct inflight *region, uint16_t 
 	}
 	vq->links[head].num = num;
 	*slots += num;
-	vq->again[vq->again_count++] = head;
-	if (region->desc[head].counter >= vq->counter)
-		vq->counter = region->desc[head].counter + 1;
+	inflight_again(vq, head, region->desc[head].counter);
 	return true;
 }
 
@@ -176,9 +161,12 @@ int packed_inflight_recover(struct virtqueue *vq,
 	struct inflight *region = vq->setup.inflight;
 	bool taken[VIRTQUEUE_SIZE] = { false };
 	union positions at = { 0 };
+	int recorded = inflight_recorded(vq);
 
 	*slots = 0;
-	if (!region->version) {
+	if (recorded < 0)
+		return recorded;
+	if (!recorded) {
 		region->features = 0;
 		region->desc_num = vq->size;
 		at.used_idx = vq->next_used;
@@ -189,12 +177,6 @@ int packed_inflight_recover(struct virtqueue *vq,
 		region->version = INFLIGHT_VERSION;
 		return 0;
 	}
-	if (region->version != INFLIGHT_VERSION || region->desc_num != vq->size)
-		return virtqueue_break(
-			vq,
-			"its inflight region is of version %u for %u entries; expected "
-			"version 1 for %u",
-			region->version, region->desc_num, vq->size);
 	at = load_positions(region);
 	if (at.used_idx >= vq->size || at.old_used_idx >= vq->size)
 		return virtqueue_break(vq, "its inflight region is damaged: used index %u of %u",
@@ -208,8 +190,7 @@ int packed_inflight_recover(struct virtqueue *vq,
 	for (uint16_t i = 0; i < vq->size; i++)
 		if (region->desc[i].inflight == 1 && !adopt(vq, region, i, taken, slots))
 			return virtqueue_break(vq, "its inflight region is damaged at entry %u", i);
-	sort_region = region;
-	qsort(vq->again, vq->again_count, sizeof *vq->again, by_counter);
+	inflight_again_sort(vq);
 	at = load_positions(region);
 	vq->next_used = at.used_idx;
 	vq->used_wrap = at.used_wrap_counter & 1;

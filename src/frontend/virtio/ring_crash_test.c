@@ -360,7 +360,7 @@ static void step_no_more(void) {}
 struct device {
 	struct virtqueue vq;
 	struct pushed batch[ENTRIES];
-	uint16_t again[ENTRIES];
+	struct again again[ENTRIES];
 	unsigned char links[ENTRIES * sizeof *((struct virtqueue *)0)->links];
 	struct chain popped[ENTRIES];
 	uint64_t number[ENTRIES]; /* of the popped */

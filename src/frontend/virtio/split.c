@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <linux/virtio_ring.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 
 #include "frontend/virtio/virtqueue.h"
 
@@ -38,8 +37,7 @@ struct inflight {
 	struct inflight_desc desc[];
 };
 
-#define INFLIGHT_VERSION 1
-#define PREFETCH         32
+#define PREFETCH 32
 
 uint64_t split_inflight_bytes(uint16_t size)
 {
@@ -82,27 +80,7 @@ static uint16_t *avail_event(const struct virtqueue *vq)
 	return (uint16_t *)&used(vq)->ring[vq->size];
 }
 
-static uint16_t load16(const uint16_t *from)
-{
-	return __atomic_load_n(from, __ATOMIC_ACQUIRE);
-}
-
-static void store16(uint16_t *to, uint16_t value)
-{
-	__atomic_store_n(to, value, __ATOMIC_RELEASE);
-}
-
 /* --- start, and recovery ------------------------------------------------------------ */
-
-static _Thread_local const struct inflight *sort_region;
-
-static int by_counter(const void *a, const void *b)
-{
-	uint64_t x = sort_region->desc[*(const uint16_t *)a].counter;
-	uint64_t y = sort_region->desc[*(const uint16_t *)b].counter;
-
-	return x < y ? -1 : x > y;
-}
 
 /* The predecessor moved the index but may not have unmarked the batch that this showed. */
 static void unmark_last_batch(struct virtqueue *vq, struct inflight *region, uint16_t index)
@@ -120,9 +98,12 @@ static void unmark_last_batch(struct virtqueue *vq, struct inflight *region, uin
 static int recover(struct virtqueue *vq)
 {
 	struct inflight *region = vq->setup.inflight;
-	uint16_t index = load16(&used(vq)->idx);
+	uint16_t index = ring_load(&used(vq)->idx);
+	int recorded = inflight_recorded(vq);
 
-	if (!region->version) {
+	if (recorded < 0)
+		return recorded;
+	if (!recorded) {
 		region->features = 0;
 		region->desc_num = vq->size;
 		region->last_batch_head = 0;
@@ -133,23 +114,12 @@ static int recover(struct virtqueue *vq)
 		region->version = INFLIGHT_VERSION;
 		return 0;
 	}
-	if (region->version != INFLIGHT_VERSION || region->desc_num != vq->size)
-		return virtqueue_break(
-			vq,
-			"its inflight region is of version %u for %u entries; expected "
-			"version 1 for %u",
-			region->version, region->desc_num, vq->size);
 	if (region->used_idx != index)
 		unmark_last_batch(vq, region, index);
-	for (uint16_t i = 0; i < vq->size; i++) {
-		if (region->desc[i].inflight != 1)
-			continue;
-		vq->again[vq->again_count++] = i;
-		if (region->desc[i].counter >= vq->counter)
-			vq->counter = region->desc[i].counter + 1;
-	}
-	sort_region = region;
-	qsort(vq->again, vq->again_count, sizeof *vq->again, by_counter);
+	for (uint16_t i = 0; i < vq->size; i++)
+		if (region->desc[i].inflight == 1)
+			inflight_again(vq, i, region->desc[i].counter);
+	inflight_again_sort(vq);
 	/* Everything before that was popped is either used or marked. */
 	vq->next_avail = (uint16_t)(index + vq->again_count);
 	return 0;
@@ -157,7 +127,7 @@ static int recover(struct virtqueue *vq)
 
 static int split_start(struct virtqueue *vq)
 {
-	vq->next_used = load16(&used(vq)->idx);
+	vq->next_used = ring_load(&used(vq)->idx);
 	vq->next_avail = (uint16_t)vq->setup.base;
 	if (vq->setup.inflight && recover(vq))
 		return -EINVAL;
@@ -189,7 +159,7 @@ static void prefetch(const struct virtqueue *vq, unsigned count)
 static int next_head(struct virtqueue *vq, uint16_t *head)
 {
 	if (vq->again_next < vq->again_count) {
-		*head = vq->again[vq->again_next++];
+		*head = vq->again[vq->again_next++].id;
 		return 1;
 	}
 	if (vq->stopping)
@@ -197,7 +167,7 @@ static int next_head(struct virtqueue *vq, uint16_t *head)
 	if (vq->next_avail == vq->seen_avail) {
 		uint16_t count;
 
-		vq->seen_avail = load16(&avail(vq)->idx);
+		vq->seen_avail = ring_load(&avail(vq)->idx);
 		count = (uint16_t)(vq->seen_avail - vq->next_avail);
 		if (!count)
 			return 0;
@@ -290,7 +260,7 @@ static bool split_publish(struct virtqueue *vq)
 {
 	uint16_t old = vq->next_used, new = (uint16_t)(old + vq->pending);
 
-	store16(&used(vq)->idx, new);
+	ring_store(&used(vq)->idx, new);
 	vq->next_used = new;
 	if (vq->setup.inflight) {
 		struct inflight *region = vq->setup.inflight;
@@ -304,8 +274,8 @@ static bool split_publish(struct virtqueue *vq)
 	vq->pending = 0;
 	atomic_thread_fence(memory_order_seq_cst);
 	if (vq->event_idx)
-		return vring_need_event(load16(used_event(vq)), new, old);
-	return !(load16(&avail(vq)->flags) & VRING_AVAIL_F_NO_INTERRUPT);
+		return vring_need_event(ring_load(used_event(vq)), new, old);
+	return !(ring_load(&avail(vq)->flags) & VRING_AVAIL_F_NO_INTERRUPT);
 }
 
 /* --- notifications ------------------------------------------------------------------ */
@@ -313,19 +283,19 @@ static bool split_publish(struct virtqueue *vq)
 static bool split_arm(struct virtqueue *vq)
 {
 	if (vq->event_idx)
-		store16(avail_event(vq), vq->next_avail);
+		ring_store(avail_event(vq), vq->next_avail);
 	else
-		store16(&used(vq)->flags, 0);
+		ring_store(&used(vq)->flags, 0);
 	atomic_thread_fence(memory_order_seq_cst);
-	return load16(&avail(vq)->idx) != vq->next_avail;
+	return ring_load(&avail(vq)->idx) != vq->next_avail;
 }
 
 static void split_disarm(struct virtqueue *vq)
 {
 	if (vq->event_idx)
-		store16(avail_event(vq), (uint16_t)(vq->next_avail - 1));
+		ring_store(avail_event(vq), (uint16_t)(vq->next_avail - 1));
 	else
-		store16(&used(vq)->flags, VRING_USED_F_NO_NOTIFY);
+		ring_store(&used(vq)->flags, VRING_USED_F_NO_NOTIFY);
 }
 
 const struct ring_ops split_ring_ops = {

@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "frontend/virtio/inflight.h"
 #include "io/stats.h"
 #include "loop/loop.h"
 
@@ -100,7 +101,7 @@ struct virtqueue {
 		uint32_t written;
 	} * batch; /**< @size of them: the pending */
 
-	uint16_t *again; /**< to be popped once more after a crash, in order */
+	struct again *again; /**< to be popped once more after a crash, in order */
 	unsigned again_count, again_next;
 	struct {
 		uint16_t next, last, num;
@@ -179,13 +180,6 @@ const void *chain_table(struct virtqueue *vq, uint64_t address, uint32_t length,
 
 extern const struct ring_ops split_ring_ops, packed_ring_ops;
 
-/** How the inflight regions of both formats begin. */
-struct inflight_header {
-	uint64_t features; /**< 0 */
-	uint16_t version;  /**< 0: nothing is recorded; else 1 */
-	uint16_t desc_num; /**< entries that follow */
-};
-
 /** Bytes of the inflight region of one queue of @size entries. */
 uint64_t split_inflight_bytes(uint16_t size);
 uint64_t packed_inflight_bytes(uint16_t size);
@@ -197,5 +191,13 @@ struct ring_areas {
 struct ring_areas split_ring_areas(uint16_t size);
 struct ring_areas packed_ring_areas(uint16_t size);
 
-/** Order of two stores (or two loads) as another thread, or our successor, sees them. */
-#define store_in_order() atomic_thread_fence(memory_order_release)
+/** A word that the driver, too, reads or writes. */
+static inline uint16_t ring_load(const uint16_t *from)
+{
+	return __atomic_load_n(from, __ATOMIC_ACQUIRE);
+}
+
+static inline void ring_store(uint16_t *to, uint16_t value)
+{
+	__atomic_store_n(to, value, __ATOMIC_RELEASE);
+}
