@@ -3,14 +3,10 @@
  * engine_uring.c - a loop's engine on io_uring
  *
  * Operations become submission entries at once and reach the kernel together, in the one
- * io_uring_enter of a turn, which also sleeps when the loop may. With COOP_TASKRUN
- * (Linux 5.19) completions do not interrupt the loop; the TASKRUN flag in shared memory
- * says when entering is worth it, so a loop that polls enters the kernel only when
- * something waits there.
- *
- * Not DEFER_TASKRUN, which would be a little cheaper: under load, on Linux 6.18, a loop slept
- * in io_uring_enter while a poll's completion was waiting, until something else woke it
- * (loop_test, closed_descriptors_are_let_go: 1 run of 10 to 14, none of 70 without it).
+ * io_uring_enter of a turn, which also sleeps when the loop may. With DEFER_TASKRUN
+ * (Linux 6.1) completions are posted only when we enter, never by interrupting the loop;
+ * the TASKRUN flag in shared memory says when entering is worth it, so a loop that polls
+ * enters the kernel only when something waits there.
  *
  * Readiness of descriptors is a multishot poll, edge-triggered: an eventfd need never be
  * read. The lowest bit of user_data tells watches from operations; 0 is to be ignored.
@@ -57,7 +53,7 @@ struct engine {
 static int ring_open(struct io_uring *ring)
 {
 	static const unsigned choices[] = {
-		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 		0,
 	};
