@@ -245,7 +245,6 @@ static void file_limits(struct layer *layer, struct limits *limits)
 		limits->physical_block_size = physical;
 	limits->read_only = layer->read_only;
 	limits->discard = f->discard;
-	limits->zeroes = true;
 }
 
 static int file_resize(struct layer *layer, uint64_t size, struct error *err)

@@ -13,7 +13,6 @@ static void null_limits(struct layer *layer, struct limits *limits)
 	limits->block_size = 512;
 	limits->physical_block_size = 512;
 	limits->discard = true;
-	limits->zeroes = true;
 }
 
 static int null_resize(struct layer *layer, uint64_t size, struct error *err)

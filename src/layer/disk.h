@@ -45,7 +45,6 @@ struct disk {
 	struct stack *stack;
 	struct limits limits;  /**< the stack's, as the guest is to see them */
 	struct list listeners; /**< control thread only */
-	atomic_bool warned;    /**< "beyond the end of the back-end" was logged */
 };
 
 /** Opens a disk. @line_of_error as in stack_open(). NULL on failure, with @err. Control thread. */

@@ -26,7 +26,6 @@ struct limits {
 	uint32_t optimal_io;          /**< best length of large requests, bytes; 0: unknown */
 	bool read_only;
 	bool discard; /**< IO_DISCARD frees space */
-	bool zeroes;  /**< IO_ZEROES costs less than writing zeroes */
 };
 
 /** One kind of layer or back-end. */

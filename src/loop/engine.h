@@ -28,9 +28,8 @@ struct engine_ops {
 	/**
 	 * Hands over what was submitted and reports what is complete or ready. Sleeps until
 	 * there is something, at most @timeout ns; 0: not at all, UINT64_MAX: no limit.
-	 * Returns how many things it reported.
 	 */
-	unsigned (*turn)(struct engine *engine, uint64_t timeout);
+	void (*turn)(struct engine *engine, uint64_t timeout);
 };
 
 struct loop_watch {

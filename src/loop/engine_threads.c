@@ -181,13 +181,12 @@ static void threads_close(struct engine *engine)
 	free(engine);
 }
 
-static unsigned report_complete(struct engine *engine)
+static bool report_complete(struct engine *engine)
 {
 	struct loop_op *op, *in_order = NULL;
-	unsigned n = 0;
 
 	if (!atomic_load_explicit(&engine->complete, memory_order_relaxed))
-		return 0;
+		return false;
 	op = atomic_exchange(&engine->complete, NULL);
 	while (op) {
 		struct loop_op *next = op->next;
@@ -199,13 +198,12 @@ static unsigned report_complete(struct engine *engine)
 	while ((op = in_order)) {
 		in_order = op->next;
 		op->done(op, op->result);
-		n++;
 	}
-	return n;
+	return true;
 }
 
-static unsigned report_events(struct engine *engine, struct epoll_event *events, int count,
-			      struct list *watches)
+static void report_events(struct engine *engine, struct epoll_event *events, int count,
+			  struct list *watches)
 {
 	for (int i = 0; i < count; i++) {
 		struct loop_watch *watch = events[i].data.ptr;
@@ -222,21 +220,19 @@ static unsigned report_events(struct engine *engine, struct epoll_event *events,
 				loop_watch_free(watch);
 		}
 	}
-	return (unsigned)(count > 0 ? count : 0);
 }
 
-static unsigned threads_turn(struct engine *engine, uint64_t timeout)
+static void threads_turn(struct engine *engine, uint64_t timeout)
 {
 	struct epoll_event events[EVENTS];
 	uint64_t now = loop_now(engine->loop);
-	unsigned n = report_complete(engine);
 	int ms = 0, count;
 
-	if (n)
-		return n;
+	if (report_complete(engine))
+		return;
 	if (timeout == 0) {
 		if (now - engine->checked < CHECK_NS && !engine->removals)
-			return 0;
+			return;
 	} else {
 		ms = timeout == UINT64_MAX ? -1 : (int)((timeout + 999999) / 1000000);
 		atomic_store(&engine->asleep, true);
@@ -248,8 +244,8 @@ static unsigned threads_turn(struct engine *engine, uint64_t timeout)
 	if (timeout)
 		loop_woke(engine->loop);
 	engine->checked = now;
-	n = report_events(engine, events, count, loop_watches(engine->loop));
-	return n + report_complete(engine);
+	report_events(engine, events, count, loop_watches(engine->loop));
+	report_complete(engine);
 }
 
 const struct engine_ops engine_threads = {

@@ -41,8 +41,7 @@ struct buffer {
 struct engine {
 	struct loop *loop;
 	struct io_uring ring;
-	unsigned reported; /* in this turn */
-	bool files;        /* the table of files was made */
+	bool files; /* the table of files was made */
 	bool file_taken[FILES];
 	bool buffers;          /* the table of buffers was made */
 	unsigned buffers_used; /* one more than the highest slot in use */
@@ -333,15 +332,13 @@ static void reap(struct engine *engine)
 			op->done(op, cqe->res);
 	}
 	io_uring_cq_advance(&engine->ring, seen);
-	engine->reported += seen;
 }
 
-static unsigned uring_turn(struct engine *engine, uint64_t timeout)
+static void uring_turn(struct engine *engine, uint64_t timeout)
 {
 	struct io_uring *ring = &engine->ring;
 	unsigned flags = IO_URING_READ_ONCE(*ring->sq.kflags);
 
-	engine->reported = 0;
 	if (timeout == 0 || io_uring_cq_ready(ring)) {
 		if (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
 			io_uring_submit_and_get_events(ring);
@@ -359,7 +356,6 @@ static unsigned uring_turn(struct engine *engine, uint64_t timeout)
 		loop_woke(engine->loop);
 	}
 	reap(engine);
-	return engine->reported;
 }
 
 const struct engine_ops engine_uring = {

@@ -6,8 +6,9 @@
  * One loop is one thread, and loops share nothing; what another thread wants of
  * a loop it says in a message. One turn of a loop:
  *
- *     messages -> completions of the kernel -> timers -> pollers -> tasks
+ *     messages -> timers -> pollers -> tasks, and the same once more if there was work
  *     -> hand the kernel everything that was prepared, in one system call
+ *     -> what it has completed, what is readable
  *
  * While a poller finds work the loop does not sleep. A poller that has found
  * nothing for its window is armed (its guest is asked to notify) and leaves the
