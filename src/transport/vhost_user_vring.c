@@ -56,10 +56,15 @@ static bool power_of_two(uint32_t n)
 	return n && !(n & (n - 1));
 }
 
-/* Our address of an area of the ring, which must be in the guest's memory, and aligned. */
+/*
+ * Our address of an area of the ring, which must be in the guest's memory, and aligned: the VMM's
+ * address, and ours, which lies otherwise in a page if the region begins at an odd place in its file.
+ */
 static void *area(const struct vhost_user *vu, uint64_t user, uint64_t bytes, unsigned alignment)
 {
-	return user % alignment ? NULL : memory_user(vu->memory, user, bytes);
+	void *at = memory_user(vu->memory, user, bytes);
+
+	return (user | (uintptr_t)at) % alignment ? NULL : at;
 }
 
 static int describe(struct vhost_user *vu, unsigned index, struct virtqueue_setup *setup,

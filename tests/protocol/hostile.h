@@ -17,6 +17,7 @@ enum outcome {
 	FAILS,   /* the request comes back with a status that is not OK */
 	REFUSED, /* one of those */
 	SETTLED, /* one of those, or the request comes back OK: the lie harms nobody */
+	SERVED,  /* the request comes back OK: it is unusual, but no lie */
 };
 
 extern struct daemon hostile_daemon;

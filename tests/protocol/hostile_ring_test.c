@@ -263,6 +263,17 @@ static unsigned table_outside_memory(struct virtq *queue, struct piece *piece)
 	return count;
 }
 
+/* A table may lie anywhere: nothing says that it is aligned (virtio 1.2, 2.7.5.3). */
+static unsigned table_at_an_odd_address(struct virtq *queue, struct piece *piece)
+{
+	enum { ODD = 8192 + 1 };
+	unsigned count = indirect(queue, piece, 3 * 16);
+
+	memcpy(queue->slot[0].data + ODD, queue->slot[0].table, 3 * 16);
+	piece[0].address = queue->slot[0].data_guest + ODD;
+	return count;
+}
+
 /* Header in the table, data and status in a table it points to: all would be well, but for the
  * rule. */
 static unsigned table_in_a_table(struct virtq *queue, struct piece *piece)
@@ -433,6 +444,7 @@ static const struct lie lies[] = {
 	{ "table of no length", table_of_no_length, BOTH, BREAKS, INDIRECT },
 	{ "table of giant length", table_of_giant_length, BOTH, BREAKS, INDIRECT },
 	{ "table outside memory", table_outside_memory, BOTH, BREAKS, INDIRECT },
+	{ "table at an odd address", table_at_an_odd_address, BOTH, SERVED, INDIRECT },
 	{ "table in a table", table_in_a_table, BOTH, BREAKS, INDIRECT },
 	{ "INDIRECT and NEXT", indirect_and_next, BOTH, BREAKS, INDIRECT },
 	{ "INDIRECT not negotiated", indirect_not_negotiated, BOTH, BREAKS, 0 },

@@ -24,6 +24,14 @@
 #define AVAIL_BIT (1u << VRING_PACKED_DESC_F_AVAIL)
 #define USED_BIT  (1u << VRING_PACKED_DESC_F_USED)
 
+/* A struct vring_packed_desc wherever it lies: the driver may put an indirect table at any address. */
+struct unaligned_desc {
+	uint64_t addr;
+	uint32_t len;
+	uint16_t id, flags;
+} __attribute__((packed, may_alias));
+_Static_assert(sizeof(struct unaligned_desc) == sizeof(struct vring_packed_desc), "one layout");
+
 struct ring_areas packed_ring_areas(uint16_t size)
 {
 	return (struct ring_areas){
@@ -126,7 +134,7 @@ static int add(struct virtqueue *vq, struct chain *chain, const struct vring_pac
 	       struct iovec *vec, unsigned room)
 {
 	struct descriptor one = { d->addr, d->len, d->flags & VRING_DESC_F_WRITE };
-	const volatile struct vring_packed_desc *table;
+	const volatile struct unaligned_desc *table;
 	unsigned entries;
 	int ret = 0;
 

@@ -37,6 +37,14 @@ struct inflight {
 	struct inflight_desc desc[];
 };
 
+/* A struct vring_desc wherever it lies: the driver may put an indirect table at any address. */
+struct unaligned_desc {
+	uint64_t addr;
+	uint32_t len;
+	uint16_t flags, next;
+} __attribute__((packed, may_alias));
+_Static_assert(sizeof(struct unaligned_desc) == sizeof(struct vring_desc), "one layout");
+
 #define PREFETCH 32
 
 uint64_t split_inflight_bytes(uint16_t size)
@@ -194,7 +202,7 @@ static int next_head(struct virtqueue *vq, uint16_t *head)
 
 static int split_pop(struct virtqueue *vq, struct chain *chain, struct iovec *vec, unsigned room)
 {
-	const struct vring_desc *table = descriptors(vq);
+	const struct unaligned_desc *table = (const void *)descriptors(vq);
 	unsigned entries = vq->size, visited = 0;
 	uint16_t at = 0;
 	bool in_table = false;
@@ -205,7 +213,7 @@ static int split_pop(struct virtqueue *vq, struct chain *chain, struct iovec *ve
 	*chain = (struct chain){ .id = at };
 	for (;;) {
 		/* Copied once; only the copy is checked and used. */
-		const volatile struct vring_desc *shared = &table[at];
+		const volatile struct unaligned_desc *shared = &table[at];
 		struct vring_desc d = { shared->addr, shared->len, shared->flags, shared->next };
 		struct descriptor one = { d.addr, d.len, d.flags & VRING_DESC_F_WRITE };
 
