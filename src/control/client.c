@@ -183,23 +183,12 @@ static const json_t *disk_called(const json_t *status, const char *name)
 	return NULL;
 }
 
-static void print_device(const json_t *status, const char *vm, const json_t *device)
+static void print_requests(const json_t *requests)
 {
-	const json_t *requests = json_object_get(device, "requests");
-	const char *disk = text_of(device, "virtio-blk"), *op;
-	bool connected = json_is_true(json_object_get(device, "connected"));
+	const char *op;
 	char size[32];
 	json_t *kind;
 
-	printf("%-12s %-12s %8s  %-9s %-6s %6" PRIu64 "  %s\n", vm, disk,
-	       short_size(number_of(disk_called(status, disk), "size"), size, sizeof size),
-	       json_is_true(json_object_get(device, "broken")) ? "broken"
-	       : connected                                     ? "connected"
-							       : "waiting",
-	       *text_of(device, "ring") ? text_of(device, "ring") : "-",
-	       number_of(device, "running-queues"), text_of(device, "socket"));
-	if (json_is_true(json_object_get(device, "broken")))
-		printf("    broken: %s\n", text_of(device, "reason"));
 	json_object_foreach((json_t *)requests, op, kind)
 	{
 		const json_t *latency = json_object_get(kind, "latency-us");
@@ -216,6 +205,39 @@ static void print_device(const json_t *status, const char *vm, const json_t *dev
 	}
 }
 
+static void print_unit(const json_t *status, const json_t *unit)
+{
+	const char *disk = text_of(unit, "disk");
+	char size[32];
+
+	printf("  %-24s %-5s %-12s %8s\n", *text_of(unit, "unit") ? text_of(unit, "unit") : "-",
+	       text_of(unit, "type"), *disk ? disk : "(empty)",
+	       *disk ? short_size(number_of(disk_called(status, disk), "size"), size, sizeof size)
+		     : "-");
+	print_requests(json_object_get(unit, "requests"));
+}
+
+static void print_device(const json_t *status, const char *vm, const json_t *device)
+{
+	const json_t *units = json_object_get(device, "units");
+	bool connected = json_is_true(json_object_get(device, "connected"));
+
+	printf("%-12s %-14s %-9s %-6s %6" PRIu64 " %10" PRIu64 " %10" PRIu64 "  %s\n", vm,
+	       text_of(device, "name"),
+	       json_is_true(json_object_get(device, "broken")) ? "broken"
+	       : connected                                     ? "connected"
+							       : "waiting",
+	       *text_of(device, "ring") ? text_of(device, "ring") : "-",
+	       number_of(device, "running-queues"), number_of(device, "accesses"),
+	       number_of(device, "interrupts"), text_of(device, "socket"));
+	if (json_is_true(json_object_get(device, "broken")))
+		printf("  broken: %s\n", text_of(device, "reason"));
+	if (*text_of(device, "caveat"))
+		printf("  %s\n", text_of(device, "caveat"));
+	for (size_t i = 0; i < json_array_size(units); i++)
+		print_unit(status, json_array_get(units, i));
+}
+
 static void print_status(const json_t *status)
 {
 	const json_t *vms = json_object_get(status, "vms");
@@ -225,8 +247,9 @@ static void print_status(const json_t *status)
 	       json_real_value(json_object_get(status, "uptime-seconds")),
 	       number_of(status, "loops"), number_of(status, "loops") == 1 ? "" : "s",
 	       text_of(status, "engine"));
-	printf("%-12s %-12s %8s  %-9s %-6s %6s  %s\n", "VM", "DISK", "SIZE", "STATE", "RING",
-	       "QUEUES", "SOCKET");
+	printf("%-12s %-14s %-9s %-6s %6s %10s %10s  %s\n", "VM", "DEVICE", "STATE", "RING",
+	       "QUEUES", "ACCESSES", "INTERRUPTS", "SOCKET");
+	printf("  %-24s %-5s %-12s %8s\n", "UNIT", "TYPE", "DISK", "SIZE");
 	for (size_t v = 0; v < json_array_size(vms); v++) {
 		const json_t *vm = json_array_get(vms, v),
 			     *devices = json_object_get(vm, "devices");

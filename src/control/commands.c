@@ -12,6 +12,8 @@
 #include <string.h>
 
 #include "control/config.h"
+#include "control/serve.h"
+#include "transport/transport.h"
 #include "util/suggest.h"
 
 /* --- the table ---------------------------------------------------------------------- */
@@ -244,7 +246,8 @@ static int print_command(const struct command *command)
 		printf("  stack=LAYER[,LAYER]\n        Layers above the back-end, see penstock "
 		       "help.\n"
 		       "\nOptions of the device:\n");
-		print_options(virtio_blk_options, "");
+		print_options(config_device_options, "");
+		print_options(serve_frontend()->options, "");
 		printf("\nOptions of the back-end, if PATH is a path:\n");
 		print_options(layer_find("file")->options, "");
 	}
@@ -265,12 +268,31 @@ static int print_layer(const struct layer_ops *ops)
 	return 0;
 }
 
+static int print_frontend(const struct frontend *frontend)
+{
+	printf("%s - %s (device, over %s)\n\n", frontend->name, frontend->summary,
+	       frontend->transport->name);
+	print_wrapped(frontend->description, 0);
+	printf("\nOptions:\n");
+	print_options(config_device_options, "");
+	print_options(frontend->options, "");
+	if (frontend->unit_options)
+		printf("\nOptions of each unit, beside disk:\n");
+	print_options(frontend->unit_options, "");
+	printf("\nExample:\n");
+	print_lines(frontend->example);
+	return 0;
+}
+
 static int print_overview(void)
 {
 	printf("usage: penstock COMMAND ...\n\n"
-	       "Gives virtual machines their disks, over vhost-user.\n\nCommands:\n");
+	       "Gives virtual machines their disks, over vhost-user and vfio-user.\n\nCommands:\n");
 	for (const struct command *command = commands; command->name; command++)
 		printf("  %-10s %s\n", command->name, command->summary);
+	printf("\nDevices:\n");
+	for (unsigned i = 0; frontend_registry[i]; i++)
+		printf("  %-11s %s\n", frontend_registry[i]->name, frontend_registry[i]->summary);
 	printf("\nBack-ends:\n");
 	for (unsigned i = 0; layer_registry[i]; i++)
 		if (layer_registry[i]->backend)
@@ -279,7 +301,7 @@ static int print_overview(void)
 	for (unsigned i = 0; layer_registry[i]; i++)
 		if (!layer_registry[i]->backend)
 			printf("  %-10s %s\n", layer_registry[i]->name, layer_registry[i]->summary);
-	printf("\npenstock COMMAND --help tells more, penstock help NAME of a layer or back-end;\n"
+	printf("\npenstock COMMAND --help tells more, penstock help NAME of a device, a\nlayer or a back-end;\n"
 	       "penstock --version tells which this is.\n");
 	return 0;
 }
@@ -301,7 +323,8 @@ static int print_following(const struct command *command)
 	printf("--help\n");
 	if (!strcmp(command->name, "serve")) {
 		print_names(disk_options, "", "=");
-		print_names(virtio_blk_options, "", "=");
+		print_names(config_device_options, "", "=");
+		print_names(serve_frontend()->options, "", "=");
 		print_names(layer_find("file")->options, "", "=");
 		printf("stack=\n");
 		for (unsigned i = 0; layer_registry[i]; i++)
@@ -310,6 +333,8 @@ static int print_following(const struct command *command)
 	} else if (!strcmp(command->name, "help")) {
 		for (command = commands; command->name; command++)
 			printf("%s\n", command->name);
+		for (unsigned i = 0; frontend_registry[i]; i++)
+			printf("%s\n", frontend_registry[i]->name);
 		for (unsigned i = 0; layer_registry[i]; i++)
 			printf("%s\n", layer_registry[i]->name);
 	}
@@ -319,7 +344,8 @@ static int print_following(const struct command *command)
 /* The values that the flag "--NAME" or the option "NAME=" can have, where they are few. */
 static int print_values(const char *option)
 {
-	const struct option *const tables[] = { config_options, disk_options, virtio_blk_options,
+	const struct option *const tables[] = { config_options, disk_options, config_device_options,
+						serve_frontend()->options,
 						layer_find("file")->options };
 	const struct option *row = NULL;
 	char name[64];
@@ -359,9 +385,11 @@ static int unknown_topic(const char *name)
 
 	for (const struct command *command = commands; command->name; command++)
 		suggest_offer(&nearest, command->name);
+	for (unsigned i = 0; frontend_registry[i]; i++)
+		suggest_offer(&nearest, frontend_registry[i]->name);
 	for (unsigned i = 0; layer_registry[i]; i++)
 		suggest_offer(&nearest, layer_registry[i]->name);
-	fprintf(stderr, "penstock: no command, layer or back-end '%s'%s%s%s\n", name,
+	fprintf(stderr, "penstock: no command, device, layer or back-end '%s'%s%s%s\n", name,
 		nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
 		nearest.best ? "'?" : ", see penstock --help");
 	return 2;
@@ -381,6 +409,8 @@ int command_help(const struct invocation *in)
 		return print_overview();
 	if (command_find(name))
 		return print_command(command_find(name));
+	if (frontend_find(name))
+		return print_frontend(frontend_find(name));
 	if (layer_find(name))
 		return print_layer(layer_find(name));
 	return unknown_topic(name);

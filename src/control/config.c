@@ -22,13 +22,12 @@
 #include "control/mistakes.h"
 #include "control/reading.h"
 #include "control/yaml.h"
+#include "util/error.h"
 #include "util/log.h"
 #include "util/must.h"
 #include "util/suggest.h"
 
-#define SERIAL_LENGTH 20 /* bytes, VIRTIO_BLK_ID_BYTES */
-#define NAME_LENGTH   64
-#define UNKNOWN       UINT_MAX /* disk of a device, after a mistake */
+#define NAME_LENGTH 64
 
 static const char *const engines[] = { "auto", "uring", "threads", NULL };
 static const char *const log_levels[] = { "error", "warn", "info", "debug", NULL };
@@ -70,6 +69,15 @@ const struct option config_options[] = {
 	  .choices = log_levels,
 	  .fallback = "info",
 	  .help = "The least important messages that are still logged." },
+	{ 0 },
+};
+
+const struct option config_device_options[] = {
+	{ .name = "socket",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct config_device, socket),
+	  .required = true,
+	  .help = "Path of the UNIX socket that the VMM connects to." },
 	{ 0 },
 };
 
@@ -272,14 +280,12 @@ static void read_disk(struct mistakes *mistakes, const struct node *node, struct
 
 /* --- VMs ---------------------------------------------------------------------------- */
 
-/* The index of the disk that @node names; UNKNOWN, after a mistake, if there is none. */
+/* The index of the disk that @node names; CONFIG_NO_DISK, after a mistake, if there is none. */
 static unsigned read_disk_name(struct mistakes *mistakes, const struct node *node,
-			       const char *where, const struct config *config)
+			       const char *where, const char *kind, const struct config *config)
 {
 	struct suggestion nearest;
 
-	if (!reading_must_be(mistakes, node, where, NODE_SCALAR, "virtio-blk: the name of a disk"))
-		return UNKNOWN;
 	nearest = suggest_for(node->text);
 	for (unsigned i = 0; i < config->disk_count; i++) {
 		if (!strcmp(config->disks[i].name, node->text))
@@ -287,83 +293,227 @@ static unsigned read_disk_name(struct mistakes *mistakes, const struct node *nod
 		suggest_offer(&nearest, config->disks[i].name);
 	}
 	reading_wrong(mistakes, node, where,
-		      "virtio-blk: no disk '%s'%s%s%s; expected the name of one under 'disks'",
+		      "%s: no disk '%s'%s%s%s; expected the name of one under 'disks'", kind,
 		      node->text, nearest.best ? " (did you mean '" : "",
 		      nearest.best ? nearest.best : "", nearest.best ? "'?)" : "");
-	return UNKNOWN;
+	return CONFIG_NO_DISK;
 }
 
-/* What the tables cannot say of a device. */
-static void check_device(struct mistakes *mistakes, const struct node *node, const char *where,
-			 const struct virtio_blk_settings *blk)
+static bool has_disk(const struct config_device *device, unsigned disk)
 {
-	const struct node *socket = node_find(node, "socket"), *serial = node_find(node, "serial"),
-			  *size = node_find(node, "queue-size");
+	for (unsigned i = 0; i < device->count; i++)
+		if (device->units[i].disk == disk)
+			return true;
+	return false;
+}
 
-	if (socket && blk->socket &&
-	    strlen(blk->socket) >= sizeof((struct sockaddr_un *)0)->sun_path)
+/*
+ * A disk that is written by two guests that do not know of one another is soon destroyed. @unit is
+ * the last one read, of the last device of the last VM.
+ */
+static void check_shared(struct mistakes *mistakes, const struct node *node, const char *where,
+			 const struct config *config, struct config_unit *unit)
+{
+	const struct config_vm *here = &config->vms[config->vm_count - 1], *vm;
+	const struct config_disk *disk = &config->disks[unit->disk];
+	bool both = disk->config.read_only || disk->config.shared;
+	unsigned index = unit->disk;
+
+	unit->disk = CONFIG_NO_DISK; /* not to be found itself */
+	for (vm = config->vms; vm <= here; vm++) {
+		for (unsigned d = 0; d < vm->count; d++) {
+			if (!has_disk(&vm->devices[d], index) || (vm != here && both))
+				continue;
+			reading_wrong(
+				mistakes, node, where,
+				"disk '%s' is a device of VM '%s' already; expected each disk "
+				"once, or with read-only: true or shared: true once in each VM",
+				disk->name, vm->name);
+			unit->disk = index;
+			return;
+		}
+	}
+	unit->disk = index;
+}
+
+/* What the front-end itself has to say about a device, once all of it is read. */
+static void check_settings(struct mistakes *mistakes, const struct node *node, const char *where,
+			   const struct config_device *device)
+{
+	const void **units = must(calloc(device->count + 1, sizeof *units));
+	struct error err = { 0 };
+
+	for (unsigned i = 0; i < device->count; i++)
+		units[i] = device->units[i].settings;
+	if (device->frontend->check &&
+	    device->frontend->check(device->settings, units, device->count, &err)) {
+		const struct node *option = NULL;
+		char name[64];
+
+		snprintf(name, sizeof name, "%.*s", (int)strcspn(err.text, ":"), err.text);
+		option = node_find(node, name);
+		reading_wrong(mistakes, option ? option : node, where, "%s", err.text);
+	}
+	free(units);
+}
+
+/* One unit: the name of a disk, or a mapping of options with `disk` among them. */
+static void read_unit(struct mistakes *mistakes, const struct node *node, const char *where,
+		      const struct config *config, struct config_device *device)
+{
+	static const char *const others[] = { "disk", NULL };
+	const struct frontend *frontend = device->frontend;
+	struct config_unit *unit = &device->units[device->count++];
+	const struct node *disk = node->type == NODE_SCALAR ? node : node_find(node, "disk");
+
+	unit->disk = CONFIG_NO_DISK;
+	if (frontend->unit_settings_size) {
+		unit->settings = must(calloc(1, frontend->unit_settings_size));
+		options_init(frontend->unit_options, unit->settings);
+	}
+	if (node->type == NODE_MAPPING && frontend->unit_options) {
+		reading_options(mistakes, node, where, frontend->unit_options, unit->settings,
+				others);
+	} else if (node->type != NODE_SCALAR) {
+		reading_wrong(mistakes, node, where, "found a %s; expected %s: the name of a disk",
+			      node->type == NODE_MAPPING ? "mapping" : "list", frontend->name);
+		return;
+	}
+	if (!disk && !frontend->empty_units)
+		reading_wrong(mistakes, node, where,
+			      "option 'disk' is missing; expected the name of one under 'disks'");
+	if (!disk || !reading_must_be(mistakes, disk, where, NODE_SCALAR, "the name of a disk"))
+		return;
+	unit->disk = read_disk_name(mistakes, disk, where, frontend->name, config);
+	if (unit->disk != CONFIG_NO_DISK)
+		check_shared(mistakes, disk, where, config, unit);
+}
+
+static void read_units(struct mistakes *mistakes, const struct node *node, const char *where,
+		       const struct config *config, struct config_device *device)
+{
+	const struct frontend *frontend = device->frontend;
+	unsigned count = 0;
+
+	if (node->type != NODE_SEQUENCE || frontend->units == 1) {
+		device->units = must(calloc(1, sizeof *device->units));
+		read_unit(mistakes, node, where, config, device);
+		return;
+	}
+	device->units = must(calloc(node_count(node) + 1, sizeof *device->units));
+	for (const struct node *item = node->first; item; item = item->next, count++)
+		if (count < frontend->units)
+			read_unit(mistakes, item, where, config, device);
+	if (count > frontend->units)
+		reading_wrong(mistakes, node, where, "%s: %u units; expected at most %u",
+			      frontend->name, count, frontend->units);
+	if (!count && !frontend->hot_plug)
+		reading_wrong(mistakes, node, where,
+			      "%s: the list is empty; expected a disk at least", frontend->name);
+}
+
+static void read_socket(struct mistakes *mistakes, const struct node *node, const char *where,
+			const struct config *config, struct config_device *device)
+{
+	const struct node *socket = node_find(node, "socket");
+	struct error err = { 0 };
+
+	if (!socket)
+		reading_wrong(mistakes, node, where, "option 'socket' is missing; expected a text");
+	if (!socket || !reading_must_be(mistakes, socket, where, NODE_SCALAR, "a path"))
+		return;
+	if (options_set(config_device_options, device, "socket", socket->text, &err))
+		reading_wrong(mistakes, socket, where, "%s", err.text);
+	if (!device->socket)
+		return;
+	if (strlen(device->socket) >= sizeof((struct sockaddr_un *)0)->sun_path)
 		reading_wrong(mistakes, socket, where,
 			      "socket: the path has %zu bytes; expected at most %zu, the most that "
 			      "a UNIX socket can have",
-			      strlen(blk->socket), sizeof((struct sockaddr_un *)0)->sun_path - 1);
-	if (serial && blk->serial && strlen(blk->serial) > SERIAL_LENGTH)
-		reading_wrong(mistakes, serial, where,
-			      "serial: '%s' is too long; expected at most %d bytes", blk->serial,
-			      SERIAL_LENGTH);
-	if (size && blk->queue_size & (blk->queue_size - 1))
-		reading_wrong(
-			mistakes, size, where,
-			"queue-size: '%s' is not a power of two; expected one, such as 128 or 256",
-			size->text);
-}
-
-/* A disk that is written by two guests at once is soon destroyed; a socket serves one device. */
-static void check_shared(struct mistakes *mistakes, const struct node *node, const char *where,
-			 const struct config *config, const struct config_device *device)
-{
-	for (unsigned v = 0; v < config->vm_count; v++) {
+			      strlen(device->socket),
+			      sizeof((struct sockaddr_un *)0)->sun_path - 1);
+	for (unsigned v = 0; v < config->vm_count; v++)
 		for (unsigned d = 0; d < config->vms[v].count; d++) {
 			const struct config_device *other = &config->vms[v].devices[d];
 
-			if (other == device)
-				return;
-			if (other->disk == device->disk && device->disk != UNKNOWN &&
-			    (v == config->vm_count - 1 ||
-			     !config->disks[device->disk].config.read_only))
-				reading_wrong(
-					mistakes, node, where,
-					"disk '%s' is a device of VM '%s' already; expected each "
-					"disk once, or with read-only: true once in each VM",
-					config->disks[device->disk].name, config->vms[v].name);
-			if (other->blk.socket && device->blk.socket &&
-			    !strcmp(other->blk.socket, device->blk.socket))
-				reading_wrong(mistakes, node_find(node, "socket"), where,
+			if (other != device && other->socket &&
+			    !strcmp(other->socket, device->socket))
+				reading_wrong(mistakes, socket, where,
 					      "socket: '%s' is that of another device already",
-					      device->blk.socket);
+					      device->socket);
 		}
-	}
 }
 
-static bool read_device(struct mistakes *mistakes, const struct node *node, const char *where,
-			const struct config *config, struct config_device *device)
+/* The value in @node that says which kind of device it is, and that kind; NULL after a mistake. */
+static const struct node *read_kind(struct mistakes *mistakes, const struct node *node,
+				    const char *where, const struct frontend **kind)
 {
-	static const char *const others[] = { "virtio-blk", NULL };
-	const struct node *disk;
+	const struct node *units = NULL;
+	struct suggestion nearest = { 0 };
+	char known[300] = "";
+	size_t n = 0;
+
+	for (const struct node *item = node->first; item; item = item->next) {
+		const struct frontend *frontend = frontend_find(item->key);
+
+		if (frontend && units)
+			reading_wrong(mistakes, item, where, "%s and %s: a device is of one kind",
+				      units->key, item->key);
+		if (frontend && !units) {
+			units = item;
+			*kind = frontend;
+		}
+	}
+	if (units)
+		return units;
+	for (unsigned i = 0; frontend_registry[i] && n < sizeof known; i++)
+		n += (size_t)snprintf(known + n, sizeof known - n, "%s'%s: DISK'", n ? ", " : "",
+				      frontend_registry[i]->name);
+	if (node->first) {
+		nearest = suggest_for(node->first->key);
+		for (unsigned i = 0; frontend_registry[i]; i++)
+			suggest_offer(&nearest, frontend_registry[i]->name);
+	}
+	reading_wrong(mistakes, node, where,
+		      "the kind of the device is missing%s%s%s; expected one of: %s",
+		      nearest.best ? " (did you mean '" : "", nearest.best ? nearest.best : "",
+		      nearest.best ? "'?)" : "", known);
+	return NULL;
+}
+
+static char *name_device(const struct config_vm *vm, const struct frontend *frontend)
+{
+	unsigned number = 0;
+	char *name;
+
+	for (unsigned i = 0; i + 1 < vm->count; i++)
+		number += vm->devices[i].frontend == frontend;
+	return asprintf(&name, "%s%u", frontend->name, number) < 0 ? must(NULL) : name;
+}
+
+/* Into the last device of the last VM; false if it is none. */
+static bool read_device(struct mistakes *mistakes, const struct node *node, const char *where,
+			const struct config *config)
+{
+	struct config_vm *vm = &config->vms[config->vm_count - 1];
+	struct config_device *device = &vm->devices[vm->count - 1];
+	const char *others[] = { NULL, "socket", NULL };
+	const struct node *units;
 
 	if (!reading_must_be(mistakes, node, where, NODE_MAPPING,
 			     "a device such as {virtio-blk: DISK, socket: PATH}"))
 		return false;
-	disk = node_find(node, "virtio-blk");
-	if (!disk) {
-		reading_wrong(mistakes, node, where,
-			      "the kind of the device is missing; expected 'virtio-blk: DISK'");
+	units = read_kind(mistakes, node, where, &device->frontend);
+	if (!units)
 		return false;
-	}
-	options_init(virtio_blk_options, &device->blk);
-	reading_options(mistakes, node, where, virtio_blk_options, &device->blk, others);
-	check_device(mistakes, node, where, &device->blk);
-	device->disk = read_disk_name(mistakes, disk, where, config);
-	check_shared(mistakes, node, where, config, device);
+	device->name = name_device(vm, device->frontend);
+	device->settings = must(calloc(1, device->frontend->settings_size));
+	options_init(device->frontend->options, device->settings);
+	others[0] = device->frontend->name;
+	reading_options(mistakes, node, where, device->frontend->options, device->settings, others);
+	read_socket(mistakes, node, where, config, device);
+	read_units(mistakes, units, where, config, device);
+	check_settings(mistakes, node, where, device);
 	return true;
 }
 
@@ -382,8 +532,9 @@ static void read_vm(struct mistakes *mistakes, const struct node *node, struct c
 			      "the list is empty; expected a device at least");
 	vm->devices = must(calloc(node_count(node) + 1, sizeof *vm->devices));
 	for (const struct node *item = node->first; item; item = item->next) {
-		/* It counts from the start, for check_shared() to end at it. */
-		if (!read_device(mistakes, item, where, config, &vm->devices[vm->count++]))
+		/* It counts from the start, for it is looked at like those before it. */
+		vm->count++;
+		if (!read_device(mistakes, item, where, config))
 			vm->count--;
 	}
 }
@@ -483,6 +634,20 @@ void config_check_files(const struct node *tree, struct mistakes *mistakes)
 	check_directory(mistakes, node_find(tree, "api"));
 }
 
+static void release_device(struct config_device *device)
+{
+	for (unsigned i = 0; i < device->count; i++) {
+		if (device->units[i].settings)
+			options_release(device->frontend->unit_options, device->units[i].settings);
+		free(device->units[i].settings);
+	}
+	options_release(device->frontend->options, device->settings);
+	free(device->units);
+	free(device->settings);
+	free(device->socket);
+	free(device->name);
+}
+
 void config_release(struct config *config)
 {
 	for (unsigned i = 0; i < config->disk_count; i++) {
@@ -504,7 +669,7 @@ void config_release(struct config *config)
 		struct config_vm *vm = &config->vms[i];
 
 		for (unsigned d = 0; d < vm->count; d++)
-			options_release(virtio_blk_options, &vm->devices[d].blk);
+			release_device(&vm->devices[d]);
 		free(vm->devices);
 		free(vm->name);
 	}

@@ -2,9 +2,10 @@
 /* config.h - what a user wants served: disks, VMs with devices, and by how many loops */
 #pragma once
 
+#include <limits.h>
 #include <stdbool.h>
 
-#include "frontend/virtio/blk.h"
+#include "frontend/frontend.h"
 #include "layer/disk.h"
 #include "util/option.h"
 
@@ -22,11 +23,27 @@ struct config_disk {
 	unsigned count;
 };
 
+/** One unit of a device. */
+struct config_unit {
+	unsigned disk;  /**< index into config.disks; CONFIG_NO_DISK: an empty drive */
+	void *settings; /**< by the front-end's unit_options; NULL if it has none */
+};
+
+/** No disk: of a drive without a medium. */
+#define CONFIG_NO_DISK UINT_MAX
+
 /** One device of a VM. */
 struct config_device {
-	unsigned disk; /**< index into config.disks */
-	struct virtio_blk_settings blk;
+	const struct frontend *frontend;
+	char *name; /**< its kind, and which of the VM's devices of that kind it is: "ide0" */
+	char *socket;
+	void *settings; /**< by the front-end's options */
+	struct config_unit *units;
+	unsigned count;
 };
+
+/** The option that all devices have, into struct config_device. */
+extern const struct option config_device_options[];
 
 /** One VM. */
 struct config_vm {

@@ -20,6 +20,16 @@
 #define DISKS "disks: {a: {stack: [null]}}\n"
 #define VMS   "vms: {v: [{virtio-blk: a, socket: s}]}\n"
 
+/* An option of the device as text, good until the next call. */
+static const char *setting(const struct config_device *device, const char *name)
+{
+	static char text[100];
+
+	options_get(options_find(device->frontend->options, name), device->settings, text,
+		    sizeof text);
+	return text;
+}
+
 /* --- help --------------------------------------------------------------------------- */
 
 /* All mistakes in @text, a line each; "" if it is good. The config is the caller's. */
@@ -120,15 +130,16 @@ static void everything(void **state)
 
 	assert_int_equal(config.vm_count, 2);
 	assert_int_equal(config.vms[0].count, 2);
-	assert_int_equal(config.vms[0].devices[0].disk, 0);
-	assert_int_equal(config.vms[0].devices[0].blk.queues, 4);
-	assert_int_equal(config.vms[0].devices[0].blk.queue_size, 64);
-	assert_string_equal(config.vms[0].devices[1].blk.socket, "/run/b");
-	assert_int_equal(config.vms[1].devices[0].disk, 1);
+	assert_int_equal(config.vms[0].devices[0].units[0].disk, 0);
+	assert_string_equal(setting(&config.vms[0].devices[0], "queues"), "4");
+	assert_string_equal(setting(&config.vms[0].devices[0], "queue-size"), "64");
+	assert_string_equal(config.vms[0].devices[1].socket, "/run/b");
+	assert_int_equal(config.vms[1].devices[0].units[0].disk, 1);
 	config_release(&config);
 }
 
-/* The embedded configuration, the example that is installed, and that of every layer. */
+/* The embedded configuration, the example that is installed, and those of every layer and device.
+ */
 static void examples(void **state)
 {
 	char text[8192], *vms;
@@ -152,6 +163,8 @@ static void examples(void **state)
 		assert_non_null(strstr(example, layer_registry[i]->name));
 		free(vms);
 	}
+	for (unsigned i = 0; frontend_registry[i]; i++)
+		assert_good(frontend_registry[i]->example);
 }
 
 /* --- files that are wrong ----------------------------------------------------------- */
@@ -362,8 +375,8 @@ static void serve_options(void **state)
 	assert_string_equal(config.disks[0].layers[2].ops->name, "null");
 	assert_string_equal(config.disks[0].layers[2].settings[0].value, "4G");
 	assert_string_equal(config.vms[0].name, SERVE_VM);
-	assert_string_equal(config.vms[0].devices[0].blk.socket, "s");
-	assert_int_equal(config.vms[0].devices[0].blk.queues, 2);
+	assert_string_equal(config.vms[0].devices[0].socket, "s");
+	assert_string_equal(setting(&config.vms[0].devices[0], "queues"), "2");
 	config_release(&config);
 
 	/* Of an image that is there the size is the disk's; of one to be made, the back-end's. */

@@ -25,9 +25,10 @@
 #include "control/api.h"
 #include "control/config.h"
 #include "control/notify.h"
-#include "frontend/virtio/device.h"
+#include "frontend/device.h"
+#include "layer/disk.h"
 #include "memory/memory.h"
-#include "transport/vhost_user.h"
+#include "transport/transport.h"
 #include "util/error.h"
 #include "util/log.h"
 #include "util/must.h"
@@ -113,6 +114,31 @@ static int open_disks(struct daemon *d, struct error *err)
 	return 0;
 }
 
+static struct device *create_device(struct daemon *d, const struct config_vm *vm,
+				    const struct config_device *config, struct error *err)
+{
+	struct unit_plan *units = must(calloc(config->count + 1, sizeof *units));
+	struct device_plan plan = {
+		.vm = vm->name,
+		.name = config->name,
+		.socket = config->socket,
+		.settings = config->settings,
+		.units = units,
+		.count = config->count,
+	};
+	struct device *device;
+
+	for (unsigned i = 0; i < config->count; i++) {
+		const struct config_unit *unit = &config->units[i];
+
+		units[i].settings = unit->settings;
+		units[i].disk = unit->disk == CONFIG_NO_DISK ? NULL : d->disks[unit->disk];
+	}
+	device = config->frontend->create(&plan, err);
+	free(units);
+	return device;
+}
+
 static int create_devices(struct daemon *d, struct error *err)
 {
 	unsigned count = 0;
@@ -124,13 +150,11 @@ static int create_devices(struct daemon *d, struct error *err)
 		const struct config_vm *vm = &d->config->vms[v];
 
 		for (unsigned i = 0; i < vm->count; i++) {
-			const struct config_device *config = &vm->devices[i];
 			struct daemon_device *slot = &d->devices[d->device_count];
 
 			slot->vm = vm;
-			slot->config = config;
-			slot->device = virtio_blk_create(vm->name, d->disks[config->disk],
-							 &config->blk, err);
+			slot->config = &vm->devices[i];
+			slot->device = create_device(d, vm, slot->config, err);
 			if (!slot->device)
 				return error_prefix(err, "VM '%s'", vm->name);
 			d->device_count++;
@@ -139,24 +163,43 @@ static int create_devices(struct daemon *d, struct error *err)
 	return 0;
 }
 
+static void log_device(const struct daemon_device *slot)
+{
+	const struct device *device = slot->device;
+	char size[32];
+
+	log_info("VM %s: %s on %s", slot->vm->name, device->label, device->socket);
+	for (unsigned i = 0; i < device->unit_count; i++) {
+		const struct device_unit *unit = &device->units[i];
+
+		if (!unit->present)
+			continue;
+		if (unit->disk)
+			log_info("VM %s: %s%s%s: disk %s (%s)", slot->vm->name, device->name,
+				 *unit->name ? "/" : "", unit->name, unit->disk->name,
+				 format_size(atomic_load(&unit->disk->size), size, sizeof size));
+		else
+			log_info("VM %s: %s/%s: empty", slot->vm->name, device->name, unit->name);
+	}
+	if (device->caveat)
+		log_info("VM %s: %s: %s", slot->vm->name, device->name, device->caveat);
+}
+
 /* Each device begins with the loop after the last one of the device before. */
 static int listen_for_vmms(struct daemon *d, struct error *err)
 {
-	unsigned first = 0;
+	struct transport_loops loops = { .control = d->control,
+					 .loops = d->loops,
+					 .count = d->loop_count };
 
 	for (unsigned i = 0; i < d->device_count; i++) {
 		struct daemon_device *slot = &d->devices[i];
-		struct device *device = &slot->device->device;
-		char size[32];
 
-		slot->server = vhost_user_listen(slot->config->blk.socket, slot->device, d->control,
-						 d->loops, d->loop_count, first, err);
+		slot->server = slot->config->frontend->transport->listen(slot->device, &loops, err);
 		if (!slot->server)
 			return error_prefix(err, "VM '%s'", slot->vm->name);
-		first = (first + device->queues) % d->loop_count;
-		log_info("VM %s: disk %s (%s) on %s", slot->vm->name, device->disk->name,
-			 format_size(atomic_load(&device->disk->size), size, sizeof size),
-			 slot->config->blk.socket);
+		loops.first = (loops.first + slot->device->queues) % d->loop_count;
+		log_device(slot);
 	}
 	return 0;
 }
@@ -192,7 +235,7 @@ static void start(struct loop_message *message)
 static void all_closed(struct daemon *d)
 {
 	while (d->device_count) {
-		struct virtio_device *device = d->devices[--d->device_count].device;
+		struct device *device = d->devices[--d->device_count].device;
 
 		device->ops->destroy(device);
 	}
@@ -225,11 +268,14 @@ static void stop(struct daemon *d)
 	d->api = NULL;
 	d->closing = 1;
 	for (unsigned i = 0; i < d->device_count; i++) {
-		if (!d->devices[i].server)
+		struct daemon_device *slot = &d->devices[i];
+		void *server = slot->server;
+
+		if (!server)
 			continue;
 		d->closing++;
-		vhost_user_close(d->devices[i].server, server_closed, d);
-		d->devices[i].server = NULL;
+		slot->server = NULL;
+		slot->config->frontend->transport->close(server, server_closed, d);
 	}
 	server_closed(d);
 }

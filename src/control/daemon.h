@@ -14,15 +14,13 @@ struct config_vm;
 struct device;
 struct disk;
 struct error;
-struct vhost_user;
-struct virtio_device;
 
 /** One device of one VM, and its server. */
 struct daemon_device {
 	const struct config_vm *vm;
 	const struct config_device *config;
-	struct virtio_device *device;
-	struct vhost_user *server; /**< NULL before it listens, and after it was closed */
+	struct device *device;
+	void *server; /**< its transport's; NULL before it listens, and after it was closed */
 };
 
 /** All of it. Control thread only. */

@@ -20,6 +20,8 @@
 #include "control/config.h"
 #include "control/metrics.h"
 #include "control/routes.h"
+#include "control/serve.h"
+#include "transport/transport.h"
 
 static FILE *out;
 
@@ -217,7 +219,8 @@ static void write_command(const struct command *command)
 		fputs(".Ss Options of the disk\n", out);
 		option_list(disk_options);
 		fputs(".Ss Options of the device\n", out);
-		option_list(virtio_blk_options);
+		option_list(config_device_options);
+		option_list(serve_frontend()->options);
 		fputs(".Ss Options of the back-end\nSee\n.Xr penstock-file 7 ,\n"
 		      ".Xr penstock-memory 7 ,\n.Xr penstock-null 7 .\n",
 		      out);
@@ -259,10 +262,20 @@ static void write_configuration(const char *example)
 	}
 	fputs(".El\n.Ss VMs\n", out);
 	prose("Below vms, each name is that of a VM, with a list of its devices. Each device is a "
-	      "mapping: its kind with the name of its disk, as in virtio-blk: data, and these "
-	      "options. A disk can be in one device only; one that is read-only, in one of each "
-	      "VM.");
-	option_list(virtio_blk_options);
+	      "mapping: its kind with the name of its disk, as in virtio-blk: data, and its "
+	      "options. Kinds that have several units take a list of them, each the name of a disk "
+	      "or a mapping of options of the unit with disk among them. A disk can be in one unit "
+	      "only; one that is read-only or shared, in one of each VM. All devices have:");
+	option_list(config_device_options);
+	fputs(".Pp\nThe kinds of devices, and where to read of their options:\n"
+	      ".Bl -tag -width Ds\n",
+	      out);
+	for (unsigned i = 0; frontend_registry[i]; i++) {
+		fprintf(out, ".It Cm %s\n", frontend_registry[i]->name);
+		escaped(frontend_registry[i]->summary, strlen(frontend_registry[i]->summary));
+		fprintf(out, "; see\n.Xr penstock-%s 7 .\n", frontend_registry[i]->name);
+	}
+	fputs(".El\n", out);
 	section("FILES");
 	fputs(".Bl -tag -width Ds\n.It Pa /etc/penstock/penstock.yaml\n"
 	      "What the systemd service serves.\n.El\n",
@@ -302,9 +315,9 @@ static void write_api(void)
 		prose(metric->help);
 	}
 	fputs(".El\n.Pp\n", out);
-	prose("Metrics of queues have the labels vm, disk and queue; those of requests also op, "
-	      "one of read, write, flush, discard and write-zeroes, and appear with the first "
-	      "request of that kind. The buckets of the latency are powers of two of a "
+	prose("Metrics of queues have the labels vm, device and queue; those of requests also unit, "
+	      "disk and op, one of read, write, flush, discard and write-zeroes, and appear with "
+	      "the first request of that kind. The buckets of the latency are powers of two of a "
 	      "microsecond.");
 	section("EXAMPLES");
 	literal("curl --unix-socket /run/penstock.sock http://penstock/v1/status\n"
@@ -336,6 +349,30 @@ static void write_layer(const struct layer_ops *ops)
 	see_also(".Xr penstock 1 ,\n.Xr penstock.yaml 5\n");
 }
 
+/* --- devices ------------------------------------------------------------------------ */
+
+static void write_frontend(const struct frontend *frontend)
+{
+	char name[64];
+
+	snprintf(name, sizeof name, "penstock-%s", frontend->name);
+	header(name, '7', frontend->summary);
+	section("DESCRIPTION");
+	fprintf(out, ".Nm %s\nis a kind of device of\n.Xr penstock 1 ,\nserved over %s.\n",
+		frontend->name, frontend->transport->name);
+	prose(frontend->description);
+	fputs(".Pp\nThe options are:\n", out);
+	option_list(config_device_options);
+	option_list(frontend->options);
+	if (frontend->unit_options) {
+		fputs(".Pp\nEach unit has, beside the name of its\n.Cm disk :\n", out);
+		option_list(frontend->unit_options);
+	}
+	section("EXAMPLES");
+	literal(frontend->example);
+	see_also(".Xr penstock 1 ,\n.Xr penstock.yaml 5\n");
+}
+
 /* --- the program -------------------------------------------------------------------- */
 
 /* False if there is no such page. */
@@ -357,6 +394,8 @@ static bool write_page(const char *page, const char *example)
 			 page + strlen("penstock-"));
 		if (!strcmp(dot, ".1") && command_find(name))
 			write_command(command_find(name));
+		else if (!strcmp(dot, ".7") && frontend_find(name))
+			write_frontend(frontend_find(name));
 		else if (!strcmp(dot, ".7") && layer_find(name))
 			write_layer(layer_find(name));
 		else

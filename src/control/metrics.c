@@ -13,30 +13,61 @@
 
 #include "control/config.h"
 #include "control/daemon.h"
-#include "frontend/virtio/device.h"
+#include "frontend/device.h"
+#include "layer/disk.h"
 
 /* --- samples by queue and kind of request ------------------------------------------- */
 
-/* One queue, and the labels it has. */
+/* One queue of a device or of one of its units, and the labels it has. */
 struct queue {
 	const struct queue_stats *stats;
-	char labels[200];
+	char labels[400];
 };
 
+typedef void each_fn(FILE *out, const char *name, const struct queue *queue);
+
+static void labels_of_device(const struct daemon_device *slot, char *text, size_t size)
+{
+	snprintf(text, size, "vm=\"%s\",device=\"%s\"", slot->vm->name, slot->device->name);
+}
+
 /* Calls @each for every configured queue of every device. */
-static void for_each_queue(FILE *out, const char *name, const struct daemon *daemon,
-			   void (*each)(FILE *out, const char *name, const struct queue *queue))
+static void for_each_queue(FILE *out, const char *name, const struct daemon *daemon, each_fn *each)
 {
 	for (unsigned i = 0; i < daemon->device_count; i++) {
-		const struct device *device = &daemon->devices[i].device->device;
+		const struct device *device = daemon->devices[i].device;
+		char labels[200];
 
+		labels_of_device(&daemon->devices[i], labels, sizeof labels);
 		for (unsigned q = 0; q < device->queues; q++) {
 			struct queue queue = { .stats = &device->stats[q] };
 
-			snprintf(queue.labels, sizeof queue.labels,
-				 "vm=\"%s\",disk=\"%s\",queue=\"%u\"", daemon->devices[i].vm->name,
-				 device->disk->name, q);
+			snprintf(queue.labels, sizeof queue.labels, "%s,queue=\"%u\"", labels, q);
 			each(out, name, &queue);
+		}
+	}
+}
+
+/* Calls @each for every queue of every unit that has a disk. */
+static void for_each_unit_queue(FILE *out, const char *name, const struct daemon *daemon,
+				each_fn *each)
+{
+	for (unsigned i = 0; i < daemon->device_count; i++) {
+		const struct device *device = daemon->devices[i].device;
+		char labels[200];
+
+		labels_of_device(&daemon->devices[i], labels, sizeof labels);
+		for (unsigned u = 0; u < device->unit_count; u++) {
+			const struct device_unit *unit = &device->units[u];
+
+			for (unsigned q = 0; unit->disk && q < device->queues; q++) {
+				struct queue queue = { .stats = &unit->stats[q] };
+
+				snprintf(queue.labels, sizeof queue.labels,
+					 "%s,unit=\"%s\",disk=\"%s\",queue=\"%u\"", labels,
+					 unit->name, unit->disk->name, q);
+				each(out, name, &queue);
+			}
 		}
 	}
 }
@@ -104,37 +135,41 @@ static void depth_of_queue(FILE *out, const char *name, const struct queue *queu
 		stats_read(&queue->stats->in_flight));
 }
 
-#define OF_QUEUES(what)                                                                            \
+#define OF(each, what)                                                                             \
 	static void what(FILE *out, const char *name, const struct daemon *daemon)                 \
 	{                                                                                          \
-		for_each_queue(out, name, daemon, what##_of_queue);                                \
+		each(out, name, daemon, what##_of_queue);                                          \
 	}
 
-OF_QUEUES(requests)
-OF_QUEUES(bytes)
-OF_QUEUES(errors)
-OF_QUEUES(latency)
-OF_QUEUES(interrupts)
-OF_QUEUES(suppressed)
-OF_QUEUES(accesses)
-OF_QUEUES(depth)
+OF(for_each_unit_queue, requests)
+OF(for_each_unit_queue, bytes)
+OF(for_each_unit_queue, errors)
+OF(for_each_unit_queue, latency)
+OF(for_each_unit_queue, depth)
+OF(for_each_queue, interrupts)
+OF(for_each_queue, suppressed)
+OF(for_each_queue, accesses)
 
 /* --- samples by device, disk, and of the whole -------------------------------------- */
 
 static void connected(FILE *out, const char *name, const struct daemon *daemon)
 {
-	for (unsigned i = 0; i < daemon->device_count; i++)
-		fprintf(out, "%s{vm=\"%s\",disk=\"%s\"} %d\n", name, daemon->devices[i].vm->name,
-			daemon->devices[i].device->device.disk->name,
-			daemon->devices[i].device->device.connected);
+	for (unsigned i = 0; i < daemon->device_count; i++) {
+		char labels[200];
+
+		labels_of_device(&daemon->devices[i], labels, sizeof labels);
+		fprintf(out, "%s{%s} %d\n", name, labels, daemon->devices[i].device->connected);
+	}
 }
 
 static void broken(FILE *out, const char *name, const struct daemon *daemon)
 {
-	for (unsigned i = 0; i < daemon->device_count; i++)
-		fprintf(out, "%s{vm=\"%s\",disk=\"%s\"} %d\n", name, daemon->devices[i].vm->name,
-			daemon->devices[i].device->device.disk->name,
-			daemon->devices[i].device->device.broken);
+	for (unsigned i = 0; i < daemon->device_count; i++) {
+		char labels[200];
+
+		labels_of_device(&daemon->devices[i], labels, sizeof labels);
+		fprintf(out, "%s{%s} %d\n", name, labels, daemon->devices[i].device->broken);
+	}
 }
 
 static void disk_size(FILE *out, const char *name, const struct daemon *daemon)
@@ -172,7 +207,8 @@ const struct metric metrics[] = {
 	{ "penstock_interrupts_suppressed_total", "counter",
 	  "Batches completed without an interrupt, because the guest did not ask for one.",
 	  suppressed },
-	{ "penstock_accesses_total", "counter", "Notifications by the guest.", accesses },
+	{ "penstock_accesses_total", "counter",
+	  "Notifications by the guest, and its accesses to registers.", accesses },
 	{ "penstock_queue_depth", "gauge", "Requests taken and not yet completed.", depth },
 	{ "penstock_device_connected", "gauge", "1 while a VMM is attached.", connected },
 	{ "penstock_device_broken", "gauge",

@@ -4,7 +4,8 @@
  *
  * vhost-user needs the guest's memory to be shared, so it is a memory object of QEMU's, and
  * -m must say the same size. Paths become absolute, for QEMU to be started anywhere.
- * reconnect=1 lets the guest go on after a restart of penstock.
+ * reconnect=1 lets the guest go on after a restart of penstock (vhost-user). Devices on vfio-user
+ * take a QEMU of 10.1 or later.
  */
 #include "control/qemu.h"
 
@@ -31,8 +32,8 @@ static int append(json_t *args, const char *format, ...)
 	return json_array_append_new(args, text);
 }
 
-/* In an option of QEMU's a comma is doubled. */
-static void write_path(const char *path, char *text, size_t size)
+/* In an option of QEMU's that is no JSON a comma is doubled. */
+static void absolute_path(const char *path, bool commas, char *text, size_t size)
 {
 	char directory[PATH_MAX] = "";
 	size_t n = 0;
@@ -42,24 +43,82 @@ static void write_path(const char *path, char *text, size_t size)
 	if (*directory)
 		n = (size_t)snprintf(text, size, "%s/", directory);
 	for (; *path && n < size - 2; path++) {
-		if (*path == ',')
+		if (*path == ',' && commas)
 			text[n++] = ',';
 		text[n++] = *path;
 	}
 	text[n] = 0;
 }
 
+/* What stands for {NAME} in the front-end's -device: an option of the device, or its chardev. */
+static void write_value(FILE *out, const struct config_device *device, const char *chardev,
+			const char *name, size_t length)
+{
+	char text[256] = "";
+
+	for (const struct option *row = device->frontend->options; row && row->name; row++)
+		if (strlen(row->name) == length && !strncmp(row->name, name, length))
+			options_get(row, device->settings, text, sizeof text);
+	fputs(length == strlen("chardev") && !strncmp(name, "chardev", length) ? chardev : text,
+	      out);
+}
+
+/* vhost-user: a socket as a chardev, and a device on it. */
+static int append_chardev(json_t *args, const struct config_vm *vm, unsigned index,
+			  const char *path)
+{
+	const struct config_device *device = &vm->devices[index];
+	char chardev[128], *text = NULL;
+	const char *at = device->frontend->qemu_device;
+	size_t length;
+	FILE *out;
+	int failed;
+
+	snprintf(chardev, sizeof chardev, "%s-%u", vm->name, index);
+	out = must(open_memstream(&text, &length));
+	while (*at) {
+		size_t plain = strcspn(at, "{");
+
+		fwrite(at, 1, plain, out);
+		at += plain;
+		if (!*at)
+			break;
+		length = strcspn(at, "}");
+		write_value(out, device, chardev, at + 1, length - 1);
+		at += length + 1;
+	}
+	fclose(out);
+	failed = append(args, "-chardev") |
+		 append(args, "socket,id=%s,path=%s,reconnect=1", chardev, path) |
+		 append(args, "-device") | append(args, "%s", text);
+	free(text);
+	return failed;
+}
+
+/* vfio-user: the device connects itself, and takes its options as JSON only. */
+static int append_vfio(json_t *args, const char *path)
+{
+	json_t *json = json_pack("{s:s, s:{s:s, s:s}}", "driver", "vfio-user-pci", "socket", "type",
+				 "unix", "path", path);
+	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	int failed = !text || append(args, "-device") || append(args, "%s", text);
+
+	json_decref(json);
+	free(text);
+	return failed;
+}
+
 static int append_device(json_t *args, const struct config_vm *vm, unsigned index)
 {
-	const struct virtio_blk_settings *blk = &vm->devices[index].blk;
+	const struct config_device *device = &vm->devices[index];
 	char path[PATH_MAX + 256];
 
-	write_path(blk->socket, path, sizeof path);
-	return append(args, "-chardev") |
-	       append(args, "socket,id=%s-%u,path=%s,reconnect=1", vm->name, index, path) |
-	       append(args, "-device") |
-	       append(args, "vhost-user-blk-pci,chardev=%s-%u,num-queues=%u,queue-size=%u",
-		      vm->name, index, (unsigned)blk->queues, (unsigned)blk->queue_size);
+	if (!device->frontend->qemu_device) {
+		absolute_path(device->socket, false, path, sizeof path);
+		return append_vfio(args, path);
+	}
+	absolute_path(device->socket, true, path, sizeof path);
+	return append_chardev(args, vm, index, path);
 }
 
 json_t *qemu_args(const struct config_vm *vm, uint64_t memory)

@@ -13,7 +13,10 @@
 
 #include "control/config.h"
 #include "control/daemon.h"
-#include "frontend/virtio/device.h"
+#include "frontend/device.h"
+#include "frontend/frontend.h"
+#include "layer/disk.h"
+#include "transport/transport.h"
 
 /* --- options ------------------------------------------------------------------------ */
 
@@ -71,12 +74,20 @@ static json_t *stack_of(const struct stack *stack)
 	return json;
 }
 
+static bool device_has(const struct device *device, const struct disk *disk)
+{
+	for (unsigned i = 0; i < device->unit_count; i++)
+		if (device->units[i].disk == disk)
+			return true;
+	return false;
+}
+
 json_t *report_disk(const struct daemon *daemon, const struct disk *disk)
 {
 	json_t *json = options_of(disk_options, &disk->config), *vms = json_array();
 
 	for (unsigned i = 0; i < daemon->device_count; i++)
-		if (daemon->devices[i].device->device.disk == disk)
+		if (device_has(daemon->devices[i].device, disk))
 			json_array_append_new(vms, json_string(daemon->devices[i].vm->name));
 	json_object_set_new(json, "name", json_string(disk->name));
 	json_object_set_new(json, "size", json_integer((json_int_t)atomic_load(&disk->size)));
@@ -97,26 +108,24 @@ json_t *report_disks(const struct daemon *daemon)
 
 /* --- VMs ---------------------------------------------------------------------------- */
 
-/* What all queues of a device have done in one kind of request. */
+/* What the queues of some units have done in one kind of request. */
 struct total {
 	uint64_t requests, bytes, errors, latency_ns, latency[STATS_BUCKETS];
 };
 
-static struct total total_of(const struct device *device, enum io_op op)
+static void add_total(struct total *total, const struct device *device,
+		      const struct device_unit *unit, enum io_op op)
 {
-	struct total total = { 0 };
-
 	for (unsigned q = 0; q < device->queues; q++) {
-		const struct queue_stats *stats = &device->stats[q];
+		const struct queue_stats *stats = &unit->stats[q];
 
-		total.requests += stats_read(&stats->op[op].requests);
-		total.bytes += stats_read(&stats->op[op].bytes);
-		total.errors += stats_read(&stats->op[op].errors);
-		total.latency_ns += stats_read(&stats->op[op].latency_ns);
+		total->requests += stats_read(&stats->op[op].requests);
+		total->bytes += stats_read(&stats->op[op].bytes);
+		total->errors += stats_read(&stats->op[op].errors);
+		total->latency_ns += stats_read(&stats->op[op].latency_ns);
 		for (unsigned b = 0; b < STATS_BUCKETS; b++)
-			total.latency[b] += stats_read(&stats->op[op].latency[b]);
+			total->latency[b] += stats_read(&stats->op[op].latency[b]);
 	}
-	return total;
 }
 
 /* Microseconds that @share of the requests took at most, evenly spread within each bucket. */
@@ -139,16 +148,20 @@ static double quantile(const struct total *total, double share)
 	return 0;
 }
 
-static json_t *requests_of(const struct device *device)
+/* Of @count units of @device together. */
+static json_t *requests_of(const struct device *device, const struct device_unit *units,
+			   unsigned count)
 {
 	json_t *json = json_object();
 
 	for (unsigned op = 0; op < IO_OPS; op++) {
-		struct total total = total_of(device, op);
-		double mean = total.requests
-				      ? (double)total.latency_ns / (double)total.requests / 1000
-				      : 0;
+		struct total total = { 0 };
+		double mean;
 
+		for (unsigned i = 0; i < count; i++)
+			add_total(&total, device, &units[i], op);
+		mean = total.requests ? (double)total.latency_ns / (double)total.requests / 1000
+				      : 0;
 		json_object_set_new(
 			json, io_op_name(op),
 			json_pack("{s:I, s:I, s:I, s:{s:f, s:f, s:f}}", "requests",
@@ -159,23 +172,61 @@ static json_t *requests_of(const struct device *device)
 	return json;
 }
 
+static uint64_t in_flight_of(const struct device *device, const struct device_unit *units,
+			     unsigned count)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		for (unsigned q = 0; q < device->queues; q++)
+			n += stats_read(&units[i].stats[q].in_flight);
+	return n;
+}
+
+static json_t *unit_of(const struct device *device, const struct device_unit *unit)
+{
+	return json_pack("{s:s, s:s, s:b, s:s*, s:I, s:o}", "unit", unit->name, "type",
+			 unit->type == UNIT_CDROM ? "cdrom" : "disk", "present", unit->present,
+			 "disk", unit->disk ? unit->disk->name : NULL, "in-flight",
+			 (json_int_t)in_flight_of(device, unit, 1), "requests",
+			 requests_of(device, unit, 1));
+}
+
 static json_t *device_of(const struct daemon_device *slot)
 {
-	const struct device *device = &slot->device->device;
-	json_t *json = options_of(virtio_blk_options, &slot->config->blk);
-	uint64_t in_flight = 0;
+	const struct device *device = slot->device;
+	const struct frontend *frontend = slot->config->frontend;
+	json_t *json = options_of(frontend->options, slot->config->settings), *units = json_array();
+	uint64_t accesses = 0, interrupts = 0;
 
-	for (unsigned q = 0; q < device->queues; q++)
-		in_flight += stats_read(&device->stats[q].in_flight);
-	json_object_set_new(json, device->kind, json_string(device->disk->name));
+	for (unsigned q = 0; q < device->queues; q++) {
+		accesses += stats_read(&device->stats[q].accesses);
+		interrupts += stats_read(&device->stats[q].interrupts);
+	}
+	for (unsigned i = 0; i < device->unit_count; i++)
+		if (device->units[i].present)
+			json_array_append_new(units, unit_of(device, &device->units[i]));
+	if (frontend->units == 1)
+		json_object_set_new(json, device->kind, json_string(device->units[0].disk->name));
+	json_object_set_new(json, "kind", json_string(device->kind));
+	json_object_set_new(json, "name", json_string(device->name));
+	json_object_set_new(json, "socket", json_string(device->socket));
 	json_object_set_new(json, "transport", json_string(device->transport));
 	json_object_set_new(json, "connected", json_boolean(device->connected));
 	json_object_set_new(json, "broken", json_boolean(device->broken));
 	json_object_set_new(json, "reason", json_string(device->reason));
-	json_object_set_new(json, "ring", json_string(device->ring ? device->ring : ""));
+	if (device->caveat)
+		json_object_set_new(json, "caveat", json_string(device->caveat));
+	json_object_set_new(json, "ring", json_string(device->ring));
 	json_object_set_new(json, "running-queues", json_integer(device->running));
-	json_object_set_new(json, "in-flight", json_integer((json_int_t)in_flight));
-	json_object_set_new(json, "requests", requests_of(device));
+	json_object_set_new(json, "accesses", json_integer((json_int_t)accesses));
+	json_object_set_new(json, "interrupts", json_integer((json_int_t)interrupts));
+	json_object_set_new(
+		json, "in-flight",
+		json_integer((json_int_t)in_flight_of(device, device->units, device->unit_count)));
+	json_object_set_new(json, "requests",
+			    requests_of(device, device->units, device->unit_count));
+	json_object_set_new(json, "units", units);
 	return json;
 }
 
@@ -240,6 +291,23 @@ json_t *report_layers(void)
 				      json_pack("{s:s, s:b, s:s, s:o}", "name", ops->name,
 						"back-end", ops->backend, "summary", ops->summary,
 						"options", table_of(ops->options)));
+	}
+	return json;
+}
+
+json_t *report_frontends(void)
+{
+	json_t *json = json_array();
+
+	for (unsigned i = 0; frontend_registry[i]; i++) {
+		const struct frontend *frontend = frontend_registry[i];
+
+		json_array_append_new(
+			json, json_pack("{s:s, s:s, s:s, s:i, s:o, s:o}", "name", frontend->name,
+					"transport", frontend->transport->name, "summary",
+					frontend->summary, "units", (int)frontend->units, "options",
+					table_of(frontend->options), "unit-options",
+					table_of(frontend->unit_options)));
 	}
 	return json;
 }

@@ -15,3 +15,4 @@ json_t *report_disk(const struct daemon *daemon, const struct disk *disk);
 json_t *report_vms(const struct daemon *daemon);
 json_t *report_vm(const struct daemon *daemon, const struct config_vm *vm);
 json_t *report_layers(void);
+json_t *report_frontends(void);

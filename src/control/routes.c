@@ -168,6 +168,11 @@ static unsigned get_layers(struct call *call)
 	return answer(call, report_layers());
 }
 
+static unsigned get_frontends(struct call *call)
+{
+	return answer(call, report_frontends());
+}
+
 static unsigned get_metrics(struct call *call)
 {
 	FILE *out = open_memstream(&call->text, &call->text_length);
@@ -207,6 +212,7 @@ const struct route routes[] = {
 	  get_qemu_args },
 	{ "GET", "/v1/layers", "All kinds of layers and back-ends with their options.",
 	  get_layers },
+	{ "GET", "/v1/frontends", "All kinds of devices with their options.", get_frontends },
 	{ "GET", "/metrics", "Counters in the text format of Prometheus.", get_metrics },
 	{ 0 },
 };

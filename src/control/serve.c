@@ -16,6 +16,7 @@
 #include "control/mistakes.h"
 #include "control/reading.h"
 #include "control/yaml.h"
+#include "frontend/frontend.h"
 #include "util/must.h"
 #include "util/suggest.h"
 
@@ -32,6 +33,11 @@ static const struct layer_ops *backend_of(const char *path)
 	return NULL;
 }
 
+const struct frontend *serve_frontend(void)
+{
+	return frontend_find("virtio-blk");
+}
+
 /* The tree under construction. */
 struct serve {
 	struct mistakes *mistakes;
@@ -42,8 +48,8 @@ struct serve {
 
 static void unknown(struct serve *serve, const char *name)
 {
-	const struct option *const tables[] = { disk_options, virtio_blk_options,
-						serve->ops->options };
+	const struct option *const tables[] = { disk_options, config_device_options,
+						serve_frontend()->options, serve->ops->options };
 	struct suggestion nearest = suggest_for(name);
 
 	suggest_offer(&nearest, "stack");
@@ -79,7 +85,8 @@ static void add_option(struct serve *serve, const char *argument)
 		owner = serve->made ? serve->backend : serve->disk;
 	else if (options_find(disk_options, name))
 		owner = serve->disk;
-	else if (options_find(virtio_blk_options, name))
+	else if (options_find(config_device_options, name) ||
+		 options_find(serve_frontend()->options, name))
 		owner = serve->device;
 	else
 		owner = serve->backend;
@@ -135,7 +142,7 @@ struct node *serve_tree(const char *path, const char *socket, char *const *optio
 				"such as size=20G",
 				path);
 	}
-	node_add(serve.device, "virtio-blk", node_new(NODE_SCALAR, SERVE_DISK, 0));
+	node_add(serve.device, serve_frontend()->name, node_new(NODE_SCALAR, SERVE_DISK, 0));
 	if (socket)
 		node_add(serve.device, "socket", node_new(NODE_SCALAR, socket, 0));
 	for (unsigned i = 0; i < count; i++)

@@ -2,12 +2,16 @@
 /* serve.h - from the arguments of `penstock serve` to the tree that a file would give */
 #pragma once
 
+struct frontend;
 struct mistakes;
 struct node;
 
 /** The names of the one disk and the one VM of `penstock serve`. */
 #define SERVE_DISK "disk"
 #define SERVE_VM   "vm"
+
+/** The kind of its device. */
+const struct frontend *serve_frontend(void);
 
 /**
  * The tree of one disk over @path and one VM that has it at @socket (NULL: @options say it).

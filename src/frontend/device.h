@@ -3,9 +3,9 @@
  * device.h - a virtual device as the control side sees it: whose it is, which units it has and what
  * disks stand behind them, who is attached, what its queues have done
  *
- * A unit is what one disk is for: the whole of a virtio-blk device, a drive on an IDE cable, a logical
- * unit of a SCSI target. Every front-end embeds a struct device, whatever transport serves it. Control
- * thread only, except for the counters, which any thread may read.
+ * A unit is what one disk is for: the whole of a virtio-blk device, a drive on an IDE cable, a
+ * logical unit of a SCSI target. Every front-end embeds a struct device, whatever transport serves
+ * it. Control thread only, except for the counters, which any thread may read.
  */
 #pragma once
 
@@ -29,7 +29,8 @@ struct device_unit {
 	enum unit_type type;
 	bool present;      /**< false: nothing is there (yet, or any more); hot plug */
 	struct disk *disk; /**< NULL: no medium, or not present */
-	struct queue_stats *stats; /**< requests, of each queue of the device; lives as long as it */
+	struct queue_stats
+		*stats; /**< requests, of each queue of the device; lives as long as it */
 };
 
 /**
@@ -40,7 +41,7 @@ struct device_change {
 	bool force; /**< eject although the guest prevents it */
 	void (*done)(struct device_change *change);
 	void *owner;
-	int status; /**< 0 or -errno */
+	int status;                  /**< 0 or -errno */
 	struct loop_message message; /**< the device's own */
 };
 
@@ -48,8 +49,8 @@ struct device_ops {
 	/** Frees it; its server is closed. */
 	void (*destroy)(struct device *device);
 	/**
-	 * Puts @disk into @unit in place of what is there; NULL takes it out (the drive stays, empty).
-	 * NULL: the device cannot do that. 0, or -errno with @err and @change unused.
+	 * Puts @disk into @unit in place of what is there; NULL takes it out (the drive stays,
+	 * empty). NULL: the device cannot do that. 0, or -errno with @err and @change unused.
 	 */
 	int (*set_disk)(struct device *device, unsigned unit, struct disk *disk,
 			struct device_change *change, struct error *err);
@@ -65,7 +66,8 @@ struct device {
 	const char *transport; /**< "vhost-user" */
 	char *vm;              /**< the VM it belongs to */
 	char *name;            /**< within the VM: "virtio-blk0", "ide0" */
-	char *socket;          /**< path of its socket */
+	char *label;  /**< in messages: "virtio-blk DISK"; @name if it may have many units */
+	char *socket; /**< path of its socket */
 	struct device_unit *units; /**< @unit_count of them, present or not */
 	unsigned unit_count;
 	bool connected;            /**< a VMM is attached */
@@ -94,8 +96,12 @@ struct device_plan {
 	unsigned count;
 };
 
-/** Fills the common part from @plan: names, and room for @units units and @queues queues of counters. */
-int device_init(struct device *device, const struct device_plan *plan, unsigned units, unsigned queues,
-		struct error *err);
+/**
+ * Fills the common part from @plan: names, and room for @units units and @queues queues of
+ * counters.
+ * @device->kind is set; the rest is zero. 0, or -ENOMEM with nothing to release.
+ */
+int device_init(struct device *device, const struct device_plan *plan, unsigned units,
+		unsigned queues, struct error *err);
 /** Frees what device_init() made. */
 void device_release(struct device *device);

@@ -9,8 +9,8 @@
  *
  *     - {KIND: UNITS, option: value, ...}
  *
- * where UNITS is the name of a disk, or a list of units, each the name of a disk or a mapping of the
- * unit's options, `disk` among them.
+ * where UNITS is the name of a disk, or a list of units, each the name of a disk or a mapping of
+ * the unit's options, `disk` among them.
  */
 #pragma once
 
@@ -30,6 +30,9 @@ struct frontend {
 	const char *description; /**< paragraphs for the man page */
 	const char *example;     /**< YAML of a whole configuration */
 	const struct transport *transport;
+	/** QEMU's -device, with {chardev} and {OPTION} to be filled in; NULL: it is
+	 * vfio-user-pci's. */
+	const char *qemu_device;
 	size_t settings_size;
 	const struct option *options; /**< into the settings; `socket` is not among them */
 	size_t unit_settings_size;
@@ -38,7 +41,8 @@ struct frontend {
 	bool empty_units;                  /**< a unit without `disk` is an empty drive */
 	bool hot_plug;                     /**< units may come and go */
 	/**
-	 * What the tables cannot say. Looks at @settings, and at those of @count units. 0, or -errno with
+	 * What the tables cannot say. Looks at @settings, and at those of @count units. 0, or
+	 * -errno with
 	 * @err, whose text begins with the name of the option. May be NULL.
 	 */
 	int (*check)(const void *settings, const void *const *units, unsigned count,

@@ -41,6 +41,12 @@ const struct option disk_options[] = {
 	  .offset = offsetof(struct disk_config, read_only),
 	  .fallback = "false",
 	  .help = "Refuse every change; the back-end is opened for reading only." },
+	{ .name = "shared",
+	  .type = OPTION_BOOL,
+	  .offset = offsetof(struct disk_config, shared),
+	  .fallback = "false",
+	  .help = "Several VMs may have the disk and write to it: for guests that know of one another, "
+		  "with a cluster file system or SCSI reservations. Others soon destroy it." },
 	{ 0 },
 };
 

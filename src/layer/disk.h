@@ -27,6 +27,7 @@ struct disk_config {
 	int block_size; /**< index: 0 is 512, 1 is 4096 */
 	int cache;      /**< enum disk_cache */
 	bool read_only;
+	bool shared; /**< several VMs may write to it */
 };
 
 extern const struct option disk_options[];

@@ -4,8 +4,8 @@
  *
  * A space is the device's address space: memory that the VMM has shared is mapped here (memory.h);
  * memory that it has only announced is reached by messages to the VMM, which take a round trip. A
- * device type does not see the difference: it describes a transfer, is told when it may begin, fills
- * or reads the iovecs that it got, and says when it is done.
+ * device type does not see the difference: it describes a transfer, is told when it may begin,
+ * fills or reads the iovecs that it got, and says when it is done.
  *
  *     dma_begin(t, space, vec, room)     nothing yet
  *     dma_add(t, address, length) ...    the pieces, in order, each checked
@@ -13,9 +13,9 @@
  *     ... the device's own work, e.g. an io on a disk with t->vec as its data ...
  *     dma_finish(t, finished)            @finished runs, now or later, when the guest has the bytes
  *
- * For mapped memory both run at once, inside the call, and nothing is copied or allocated: the iovecs
- * point into the guest's pages. For the rest there is a bounce buffer. A transfer holds the memory
- * table that it began with, so a region that is unmapped meanwhile stays ours until the end.
+ * For mapped memory both run at once, inside the call, and nothing is copied or allocated: the
+ * iovecs point into the guest's pages. For the rest there is a bounce buffer. A transfer holds the
+ * memory table that it began with, so a region that is unmapped meanwhile stays ours until the end.
  *
  * All of it on the device's loop.
  */
@@ -43,7 +43,8 @@ struct dma_message {
 	uint64_t address;
 	uint32_t length;
 	void *bytes; /**< must stay until @done */
-	/** Called by the transport with 0 or -errno: always later, and also when the VMM is gone. */
+	/** Called by the transport with 0 or -errno: always later, and also when the VMM is gone.
+	 */
 	void (*done)(struct dma_message *message, int status);
 	void *owner;
 };
@@ -95,7 +96,8 @@ void dma_ready(struct dma_transfer *t, enum dma_direction direction, dma_fn *rea
  */
 void dma_finish(struct dma_transfer *t, uint64_t length, dma_fn *finished);
 
-/** Lets go of everything: before dma_ready(), or instead of dma_finish() where nothing was written. */
+/** Lets go of everything: before dma_ready(), or instead of dma_finish() where nothing was written.
+ */
 void dma_cancel(struct dma_transfer *t);
 
 /**

@@ -21,14 +21,15 @@ struct transport_loops {
 struct transport {
 	const char *name; /**< "vhost-user" */
 	/**
-	 * Serves @device at the UNIX socket @device->socket (an abandoned one is replaced, a live one
-	 * refused), to one VMM at a time. Control thread. NULL with @err.
+	 * Serves @device at the UNIX socket @device->socket (an abandoned one is replaced, a live
+	 * one refused), to one VMM at a time. Control thread. NULL with @err.
 	 */
 	void *(*listen)(struct device *device, const struct transport_loops *loops,
 			struct error *err);
 	/**
-	 * Ends it: takes nothing more, waits for what is in flight, disconnects, removes the socket, then
-	 * calls @done(@data) on the control loop, from when on the device may be destroyed.
+	 * Ends it: takes nothing more, waits for what is in flight, disconnects, removes the
+	 * socket, then calls @done(@data) on the control loop, from when on the device may be
+	 * destroyed.
 	 */
 	void (*close)(void *server, void (*done)(void *data), void *data);
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * vhost_user.c - serves a virtio device to a VMM on a UNIX socket
+ * vhost_user.c - serves a virtio device to a VMM on a UNIX socket (transport.h)
  *
  * We are the back-end and the server: the VMM connects, one at a time, and reconnects when
  * we were gone. All of this runs on the control loop; rings are served on the others.
@@ -16,8 +16,6 @@
  * that breaks its rings stops its device (DEVICE_NEEDS_RESET) until a reset or a new
  * connection; the connection stays.
  */
-#include "transport/vhost_user.h"
-
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
@@ -28,8 +26,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "layer/disk.h"
 #include "memory/memory.h"
+#include "transport/transport.h"
 #include "transport/vhost_user_private.h"
 #include "util/log.h"
 #include "util/unix_socket.h"
@@ -219,8 +217,8 @@ static void config_changed(struct virtio_device *dev)
 		return;
 	ret = message_request(vu->backend_fd, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
 	if (ret)
-		log_warn("vm %s: %s %s: cannot tell the VMM that its configuration changed: %s",
-			 dev->device.vm, dev->device.kind, dev->device.disk->name, strerror(-ret));
+		log_warn("vm %s: %s: cannot tell the VMM that its configuration changed: %s",
+			 dev->device.vm, dev->device.label, strerror(-ret));
 }
 
 /* --- the table of requests ---------------------------------------------------------- */
@@ -309,9 +307,8 @@ static void disconnect(struct vhost_user *vu);
 
 static void end_for(struct vhost_user *vu, const char *what, const struct error *err)
 {
-	log_warn("vm %s: %s %s: %s%s%s; the connection is closed", vu->dev->device.vm,
-		 vu->dev->device.kind, vu->dev->device.disk->name, what ? what : "",
-		 what ? ": " : "", err->text);
+	log_warn("vm %s: %s: %s%s%s; the connection is closed", vu->dev->device.vm,
+		 vu->dev->device.label, what ? what : "", what ? ": " : "", err->text);
 	disconnect(vu);
 }
 
@@ -356,8 +353,8 @@ static void handle(struct vhost_user *vu)
 			end_for(vu, NULL, &err);
 			return;
 		}
-		log_warn("vm %s: %s %s: refused: %s", vu->dev->device.vm, vu->dev->device.kind,
-			 vu->dev->device.disk->name, err.text);
+		log_warn("vm %s: %s: refused: %s", vu->dev->device.vm, vu->dev->device.label,
+			 err.text);
 	}
 	if (!r->replies && wants_reply)
 		reply_u64(m, ret ? 1 : 0);
@@ -383,8 +380,8 @@ static void proceed(struct vhost_user *vu)
 		if (ret == 0)
 			return;
 		if (ret == -ENOTCONN) {
-			log_info("vm %s: %s %s: the VMM disconnected", vu->dev->device.vm,
-				 vu->dev->device.kind, vu->dev->device.disk->name);
+			log_info("vm %s: %s: the VMM disconnected", vu->dev->device.vm,
+				 vu->dev->device.label);
 			disconnect(vu);
 			return;
 		}
@@ -466,7 +463,6 @@ static void forget_connection(struct vhost_user *vu)
 		return;
 	}
 	memory_release(vu->memory);
-	free(vu->path);
 	closed(vu->closed_data);
 	free(vu);
 }
@@ -506,17 +502,15 @@ static void incoming(void *data)
 		if (fd < 0)
 			return;
 		if (vu->fd >= 0) {
-			log_warn("vm %s: %s %s: a second VMM was refused: one is connected",
-				 vu->dev->device.vm, vu->dev->device.kind,
-				 vu->dev->device.disk->name);
+			log_warn("vm %s: %s: a second VMM was refused: one is connected",
+				 vu->dev->device.vm, vu->dev->device.label);
 			close(fd);
 			continue;
 		}
 		vu->fd = fd;
 		vu->dev->device.connected = true;
 		vu->watch = loop_watch_add(vu->control, fd, readable, vu);
-		log_info("vm %s: %s %s: a VMM connected", vu->dev->device.vm, vu->dev->device.kind,
-			 vu->dev->device.disk->name);
+		log_info("vm %s: %s: a VMM connected", vu->dev->device.vm, vu->dev->device.label);
 		if (!vu->watch)
 			disconnect(vu);
 	}
@@ -524,56 +518,62 @@ static void incoming(void *data)
 
 /* --- made and gone ------------------------------------------------------------------ */
 
-struct vhost_user *vhost_user_listen(const char *path, struct virtio_device *device,
-				     struct loop *control, struct loop *const *loops,
-				     unsigned count, unsigned first, struct error *err)
+static void *server_listen(struct device *device, const struct transport_loops *loops,
+			   struct error *err)
 {
+	struct virtio_device *dev = container_of(device, struct virtio_device, device);
 	struct vhost_user *vu = calloc(1, sizeof *vu);
 
-	if (!vu || !(vu->path = strdup(path)) || !(vu->memory = memory_empty())) {
+	if (!vu || !(vu->memory = memory_empty())) {
 		error_set(err, ENOMEM, "out of memory");
 		goto failed;
 	}
-	vu->dev = device;
-	vu->control = control;
-	vu->loops = loops;
-	vu->loop_count = count;
-	vu->first_loop = first;
+	vu->dev = dev;
+	vu->control = loops->control;
+	vu->loops = loops->loops;
+	vu->loop_count = loops->count;
+	vu->first_loop = loops->first;
 	vu->fd = vu->backend_fd = -1;
 	vu->message.reply_fd = -1;
-	for (unsigned i = 0; i < device->device.queues; i++)
+	for (unsigned i = 0; i < device->queues; i++)
 		vu_ring_init(&vu->ring[i]);
-	vu->listen_fd = unix_socket_listen(path, 0600, err);
+	vu->listen_fd = unix_socket_listen(device->socket, 0600, err);
 	if (vu->listen_fd < 0)
 		goto failed;
-	vu->listen_watch = loop_watch_add(control, vu->listen_fd, incoming, vu);
+	vu->listen_watch = loop_watch_add(vu->control, vu->listen_fd, incoming, vu);
 	if (!vu->listen_watch) {
 		error_set(err, ENOMEM, "out of memory");
 		close(vu->listen_fd);
-		unlink(path);
+		unlink(device->socket);
 		goto failed;
 	}
-	device->transport = vu;
-	device->config_changed = config_changed;
+	dev->transport = vu;
+	dev->config_changed = config_changed;
 	return vu;
 failed:
-	if (vu) {
+	if (vu)
 		memory_release(vu->memory);
-		free(vu->path);
-	}
 	free(vu);
 	return NULL;
 }
 
-void vhost_user_close(struct vhost_user *vu, void (*done)(void *data), void *data)
+static void server_close(void *server, void (*done)(void *data), void *data)
 {
+	struct vhost_user *vu = server;
+
 	vu->closed = done;
 	vu->closed_data = data;
 	loop_watch_remove(vu->control, vu->listen_watch);
 	close(vu->listen_fd);
-	unlink(vu->path);
+	unlink(vu->dev->device.socket);
 	if (vu->fd < 0)
 		forget_connection(vu);
 	else if (!vu->leaving)
 		disconnect(vu);
 }
+
+const struct transport vhost_user_transport = {
+	.name = "vhost-user",
+	.listen = server_listen,
+	.close = server_close,
+};

@@ -59,7 +59,6 @@ struct vu_ring {
 };
 
 struct vhost_user {
-	char *path;
 	struct virtio_device *dev;
 	struct loop *control;
 	struct loop *const *loops;

@@ -58,7 +58,8 @@ static bool power_of_two(uint32_t n)
 
 /*
  * Our address of an area of the ring, which must be in the guest's memory, and aligned: the VMM's
- * address, and ours, which lies otherwise in a page if the region begins at an odd place in its file.
+ * address, and ours, which lies otherwise in a page if the region begins at an odd place in its
+ * file.
  */
 static void *area(const struct vhost_user *vu, uint64_t user, uint64_t bytes, unsigned alignment)
 {
@@ -131,8 +132,8 @@ static void start(struct vhost_user *vu, unsigned index)
 
 	if (describe(vu, index, &setup, &err)) {
 		snprintf(reason, sizeof reason, "queue %u: %s", index, err.text);
-		log_error("vm %s: %s %s: %s; the device is stopped until the guest resets it",
-			  vu->dev->device.vm, vu->dev->device.kind, vu->path, reason);
+		log_error("vm %s: %s: %s; the device is stopped until the guest resets it",
+			  vu->dev->device.vm, vu->dev->device.label, reason);
 		vhost_user_break(vu, reason);
 		return;
 	}

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "control/config.h"
+#include "frontend/frontend.h"
 #include "layer/layer.h"
 #include "util/error.h"
 #include "util/option.h"
@@ -269,7 +270,10 @@ static void tables_of_the_program(void **state)
 	(void)state;
 	check_table("the program", config_options);
 	check_table("disk", disk_options);
-	check_table("virtio-blk", virtio_blk_options);
+	for (unsigned i = 0; frontend_registry[i]; i++) {
+		check_table(frontend_registry[i]->name, frontend_registry[i]->options);
+		check_table(frontend_registry[i]->name, frontend_registry[i]->unit_options);
+	}
 	for (unsigned i = 0; layer_registry[i]; i++) {
 		const struct layer_ops *ops = layer_registry[i];
 

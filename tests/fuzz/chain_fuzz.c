@@ -23,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frontend/virtio/blk.h"
 #include "frontend/virtio/device.h"
 #include "frontend/virtio/virtqueue.h"
 #include "fuzz.h"
@@ -62,16 +61,16 @@ static struct run {
 int LLVMFuzzerInitialize(int *count, char ***arguments)
 {
 	static const char *const kind[] = { "memory", "null", "memory" };
-	struct virtio_blk_settings settings = { .socket = (char *)"none",
-						.queues = 1,
-						.queue_size = ENTRIES };
+	static const char *const options[] = { "queue-size", "32", NULL };
 
 	(void)count;
 	(void)arguments;
 	sem_init(&finished, 0, 0);
 	loop = fuzz_loop("fuzz");
 	for (unsigned i = 0; i < 3; i++)
-		device[i] = virtio_blk_create("fuzz", fuzz_disk(kind[i], i == 2), &settings, NULL);
+		device[i] = container_of(
+			fuzz_device("virtio-blk", "none", fuzz_disk(kind[i], i == 2), options),
+			struct virtio_device, device);
 	return 0;
 }
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frontend/device.h"
+#include "frontend/frontend.h"
 #include "layer/disk.h"
 #include "loop/loop.h"
 #include "util/error.h"
@@ -48,6 +50,12 @@ void input_bytes(struct input *in, void *to, size_t size)
 	in->size -= n;
 }
 
+static void fail(const struct error *err)
+{
+	fprintf(stderr, "%s\n", err->text);
+	exit(1);
+}
+
 struct disk *fuzz_disk(const char *kind, int read_only)
 {
 	struct layer_setting size = { (char *)"size", (char *)"1M", 0 };
@@ -59,11 +67,41 @@ struct disk *fuzz_disk(const char *kind, int read_only)
 	options_init(disk_options, &config);
 	config.read_only = read_only;
 	disk = disk_open(kind, &config, &stack, 1, NULL, &err);
-	if (!disk) {
-		fprintf(stderr, "%s\n", err.text);
-		exit(1);
-	}
+	if (!disk)
+		fail(&err);
 	return disk;
+}
+
+struct device *fuzz_device(const char *kind, const char *socket, struct disk *disk,
+			   const char *const *options)
+{
+	const struct frontend *frontend = frontend_find(kind);
+	struct unit_plan unit = { .disk = disk };
+	struct device_plan plan = {
+		.vm = "fuzz", .name = "fuzz", .socket = socket, .units = &unit, .count = 1
+	};
+	struct error err = { 0 };
+	struct device *device;
+	void *settings;
+
+	plan.settings = settings = calloc(1, frontend->settings_size);
+	options_init(frontend->options, settings);
+	for (; *options; options += 2)
+		if (options_set(frontend->options, settings, options[0], options[1], &err))
+			fail(&err);
+	if (frontend->unit_settings_size) {
+		unit.settings = calloc(1, frontend->unit_settings_size);
+		options_init(frontend->unit_options, (void *)unit.settings);
+	}
+	device = frontend->create(&plan, &err);
+	if (!device)
+		fail(&err);
+	options_release(frontend->options, settings);
+	free(settings);
+	if (unit.settings)
+		options_release(frontend->unit_options, (void *)unit.settings);
+	free((void *)unit.settings);
+	return device;
 }
 
 struct loop *fuzz_loop(const char *name)

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct device;
 struct disk;
 struct loop;
 
@@ -25,6 +26,13 @@ void input_bytes(struct input *in, void *to, size_t size);
 
 /** A disk over the back-end @kind of 1M. Ends the program on failure. */
 struct disk *fuzz_disk(const char *kind, int read_only);
+
+/**
+ * A device of @kind with @disk, and @options: names and values in turn, ended by NULL. Ends the
+ * program on failure.
+ */
+struct device *fuzz_device(const char *kind, const char *socket, struct disk *disk,
+			   const char *const *options);
 
 /** A loop that runs on a thread of its own. Ends the program on failure. */
 struct loop *fuzz_loop(const char *name);

@@ -33,12 +33,11 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ring.h>
 
-#include "frontend/virtio/blk.h"
-#include "frontend/virtio/device.h"
+#include "frontend/device.h"
 #include "fuzz.h"
 #include "loop/loop.h"
 #include "memory/memory.h"
-#include "transport/vhost_user.h"
+#include "transport/transport.h"
 #include "transport/vhost_user_protocol.h"
 #include "util/error.h"
 
@@ -58,14 +57,13 @@ static struct {
 
 static void open_server(struct loop_message *message)
 {
-	struct virtio_blk_settings settings = { .socket = address.sun_path,
-						.queues = 2,
-						.queue_size = 16 };
-	struct virtio_device *dev =
-		virtio_blk_create("fuzz", fuzz_disk("memory", 0), &settings, NULL);
+	static const char *const options[] = { "queues", "2", "queue-size", "16", NULL };
+	struct transport_loops where = { control, loops, 1, 0 };
+	struct device *device =
+		fuzz_device("virtio-blk", address.sun_path, fuzz_disk("memory", 0), options);
 
 	(void)message;
-	if (!vhost_user_listen(address.sun_path, dev, control, loops, 1, 0, NULL))
+	if (!vhost_user_transport.listen(device, &where, NULL))
 		abort();
 	if (write(opening.done[1], "", 1) != 1)
 		abort();

@@ -4,13 +4,13 @@
  *
  * A device type (IDE, PVSCSI, ...) is a table, struct pci_type: its identity, its BARs with the
  * registers in them, how it can interrupt. Its own file holds nothing else of PCI. pci.c keeps
- * config space (what may be written, what a BAR's size looks like, capabilities), finds the register
- * that an access means, and turns pci_assert() into MSI-X, MSI or a level on INTx, whichever the guest
- * has enabled. A transport (vfio-user) carries accesses in, and interrupts and DMA out; it is behind
- * struct pci_transport_ops, so that a unit test can stand in its place.
+ * config space (what may be written, what a BAR's size looks like, capabilities), finds the
+ * register that an access means, and turns pci_assert() into MSI-X, MSI or a level on INTx,
+ * whichever the guest has enabled. A transport (vfio-user) carries accesses in, and interrupts and
+ * DMA out; it is behind struct pci_transport_ops, so that a unit test can stand in its place.
  *
- * Threads. All of a function runs on one loop, its own: accesses, interrupts, the requests that it has
- * on disks. So a device type needs no locks. What the control side wants comes as a message.
+ * Threads. All of a function runs on one loop, its own: accesses, interrupts, the requests that it
+ * has on disks. So a device type needs no locks. What the control side wants comes as a message.
  *
  * An access must never wait: not for storage, not for DMA by message (the VMM serves that under the
  * same lock under which it waits for us). A handler starts things, and returns.
@@ -70,14 +70,16 @@ struct pci_type {
 	uint8_t msix_bar;      /**< where its table and its pending bits are: nothing else there */
 	uint32_t msix_table, msix_pending; /**< offsets in that BAR */
 
-	/** The VMM connected: prepare for service on @dev->loop (queues onto disks). 0 or -errno. */
+	/** The VMM connected: prepare for service on @dev->loop (queues onto disks). 0 or -errno.
+	 */
 	int (*start)(struct pci_device *dev);
-	/** Take nothing more; call pci_stopped() when all that was begun has ended. May be at once. */
+	/** Take nothing more; call pci_stopped() when all that was begun has ended. May be at once.
+	 */
 	void (*stop)(struct pci_device *dev);
 	/**
-	 * The function was reset (by the VMM, or at its disconnection): registers are as after power-on.
-	 * What is under way in storage goes on, but must no longer show: neither in guest memory (as far
-	 * as that can be held back) nor in registers nor by an interrupt.
+	 * The function was reset (by the VMM, or at its disconnection): registers are as after
+	 * power-on. What is under way in storage goes on, but must no longer show: neither in guest
+	 * memory (as far as that can be held back) nor in registers nor by an interrupt.
 	 */
 	void (*reset)(struct pci_device *dev);
 	/** Bus mastering was turned on or off; may be NULL. */
@@ -104,10 +106,10 @@ struct pci_device {
 	struct dma_space dma;
 	uint8_t config[PCI_CONFIG_SIZE];
 	uint8_t writable[PCI_CONFIG_SIZE]; /**< bits of @config that the guest may write */
-	enum pci_interrupt_mode mode;      /**< set by the transport, when the VMM enables vectors */
-	uint32_t asserted;                 /**< vectors, as the device type has them */
-	uint8_t msi_at, msix_at;           /**< offsets of the capabilities in @config; 0: none */
-	bool broken;                       /**< see pci_break() */
+	enum pci_interrupt_mode mode; /**< set by the transport, when the VMM enables vectors */
+	uint32_t asserted;            /**< vectors, as the device type has them */
+	uint8_t msi_at, msix_at;      /**< offsets of the capabilities in @config; 0: none */
+	bool broken;                  /**< see pci_break() */
 };
 
 /* --- for device types --------------------------------------------------------------- */
@@ -116,9 +118,10 @@ struct pci_device {
 void pci_init(struct pci_device *dev, const struct pci_type *type);
 
 /**
- * The device has a reason to interrupt by @vector, until pci_deassert(). With MSI and MSI-X each call
- * sends a message; on INTx the line is high while any vector is asserted, which the guest must end by
- * an acknowledgement that the device type turns into pci_deassert(). Counts into the device's stats.
+ * The device has a reason to interrupt by @vector, until pci_deassert(). With MSI and MSI-X each
+ * call sends a message; on INTx the line is high while any vector is asserted, which the guest must
+ * end by an acknowledgement that the device type turns into pci_deassert(). Counts into the
+ * device's stats.
  */
 void pci_assert(struct pci_device *dev, unsigned vector);
 void pci_deassert(struct pci_device *dev, unsigned vector);
@@ -127,8 +130,8 @@ void pci_deassert(struct pci_device *dev, unsigned vector);
 bool pci_bus_master(const struct pci_device *dev);
 
 /**
- * The guest did what it must not: logs the reason, once; from here on every access reads as ones and
- * is dropped, until a reset. Returns -EINVAL.
+ * The guest did what it must not: logs the reason, once; from here on every access reads as ones
+ * and is dropped, until a reset. Returns -EINVAL.
  */
 int pci_break(struct pci_device *dev, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -139,9 +142,9 @@ void pci_stopped(struct pci_device *dev);
 /* --- for transports ----------------------------------------------------------------- */
 
 /**
- * Reads or writes @length bytes of BAR @bar or of config space. Whatever the length, the device type
- * sees accesses of 1, 2, 4 or 8 bytes, aligned as far as the register's widths demand. 0, or -EINVAL
- * if it is outside the region. Counts an access.
+ * Reads or writes @length bytes of BAR @bar or of config space. Whatever the length, the device
+ * type sees accesses of 1, 2, 4 or 8 bytes, aligned as far as the register's widths demand. 0, or
+ * -EINVAL if it is outside the region. Counts an access.
  */
 int pci_bar_read(struct pci_device *dev, unsigned bar, uint64_t offset, void *to, uint32_t length);
 int pci_bar_write(struct pci_device *dev, unsigned bar, uint64_t offset, const void *from,
@@ -152,7 +155,8 @@ int pci_config_write(struct pci_device *dev, uint64_t offset, const void *from, 
 /** Resets the function: config space, interrupts, and the device type. */
 void pci_reset(struct pci_device *dev);
 
-/** The VMM chose another way to interrupt, or has new descriptors: what is pending is sent again. */
+/** The VMM chose another way to interrupt, or has new descriptors: what is pending is sent again.
+ */
 void pci_interrupts_changed(struct pci_device *dev, enum pci_interrupt_mode mode);
 
 /** Begins service; and ends it: @stopped is called on the loop. */

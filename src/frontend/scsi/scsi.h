@@ -4,13 +4,14 @@
  *
  * One place for all that speaks SCSI: virtio-scsi, PVSCSI and ATAPI (and NBD or iSCSI one day) are
  * host bus adapters; they take a command off their ring and give it to a target as a struct
- * scsi_command, with data buffers that are ready to use. The target finds the logical unit, executes the
- * command on its disk, and hands it back with status, sense data and the bytes that were moved.
+ * scsi_command, with data buffers that are ready to use. The target finds the logical unit,
+ * executes the command on its disk, and hands it back with status, sense data and the bytes that
+ * were moved.
  *
- * Threads. An adapter may have queues on several loops. Each (unit, queue) pair has an io_queue of its
- * own, so that READ and WRITE touch nothing that is shared but a few atomic flags (attention
- * pending, reserved). All else of a unit is behind its mutex, which no READ or WRITE takes while there
- * is no attention and no reservation.
+ * Threads. An adapter may have queues on several loops. Each (unit, queue) pair has an io_queue of
+ * its own, so that READ and WRITE touch nothing that is shared but a few atomic flags (attention
+ * pending, reserved). All else of a unit is behind its mutex, which no READ or WRITE takes while
+ * there is no attention and no reservation.
  *
  * Sources: SPC-4 (INCITS 513), SBC-3 (INCITS 514), SAM-5 (INCITS 515), MMC-6 for CD-ROM.
  */
@@ -27,8 +28,9 @@ struct error;
 struct scsi_queue;
 struct scsi_target;
 
-#define SCSI_CDB_MAX   32
-#define SCSI_SENSE_MAX 96 /**< bytes; we write 18, fixed format, or descriptor format if D_SENSE is set */
+#define SCSI_CDB_MAX 32
+#define SCSI_SENSE_MAX                                                                             \
+	96 /**< bytes; we write 18, fixed format, or descriptor format if D_SENSE is set */
 
 /** Status codes: SAM-5, 5.3.1. */
 enum scsi_status {
@@ -105,16 +107,16 @@ struct scsi_target *scsi_target_create(struct device *device, unsigned queues,
 void scsi_target_destroy(struct scsi_target *target);
 
 /**
- * Adds the unit number @index of the device, with @disk (NULL: an empty drive; cdrom only). Before the
- * adapter runs, or while it does: then the guest hears of it. 0 or -errno with @err.
+ * Adds the unit number @index of the device, with @disk (NULL: an empty drive; cdrom only). Before
+ * the adapter runs, or while it does: then the guest hears of it. 0 or -errno with @err.
  */
 int scsi_unit_add(struct scsi_target *target, unsigned index,
 		  const struct scsi_unit_settings *settings, struct disk *disk, struct error *err);
 
 /**
- * Takes the unit away (hot unplug), or puts another medium in (@disk, or NULL: eject). Commands under
- * way on it end first; then @change->done on the control thread. An eject that the guest prevents is
- * refused with -EBUSY unless @change->force.
+ * Takes the unit away (hot unplug), or puts another medium in (@disk, or NULL: eject). Commands
+ * under way on it end first; then @change->done on the control thread. An eject that the guest
+ * prevents is refused with -EBUSY unless @change->force.
  */
 void scsi_unit_remove(struct scsi_target *target, unsigned index, struct device_change *change);
 void scsi_unit_set_disk(struct scsi_target *target, unsigned index, struct disk *disk,
@@ -122,7 +124,8 @@ void scsi_unit_set_disk(struct scsi_target *target, unsigned index, struct disk 
 
 /* --- a queue's loop ------------------------------------------------------------------- */
 
-/** The target's part of queue @index of the adapter, for @depth commands at once. NULL: no memory. */
+/** The target's part of queue @index of the adapter, for @depth commands at once. NULL: no memory.
+ */
 struct scsi_queue *scsi_queue_open(struct scsi_target *target, unsigned index, struct loop *loop,
 				   unsigned depth);
 /** All commands must be back. */
@@ -132,8 +135,8 @@ void scsi_queue_close(struct scsi_queue *queue);
 unsigned scsi_queue_outstanding(const struct scsi_queue *queue);
 
 /**
- * Called after a batch of commands of this queue has come back, to show them to the guest and interrupt
- * it once.
+ * Called after a batch of commands of this queue has come back, to show them to the guest and
+ * interrupt it once.
  */
 void scsi_queue_on_settled(struct scsi_queue *queue, void (*settled)(void *owner), void *owner);
 
@@ -175,8 +178,9 @@ struct scsi_task_request {
 };
 
 /**
- * Does it on all queues of the adapter: commands that are concerned come back, with aborted set, before
- * @request->done, which runs on this queue's loop. What is already with the storage is waited for, so
- * that none of it touches guest memory afterwards.
+ * Does it on all queues of the adapter: commands that are concerned come back, with aborted set,
+ * before
+ * @request->done, which runs on this queue's loop. What is already with the storage is waited for,
+ * so that none of it touches guest memory afterwards.
  */
 void scsi_task_manage(struct scsi_queue *queue, struct scsi_task_request *request);

@@ -11,8 +11,6 @@
  * settled() shows the batch to the driver. What is needed on the way back, the chain's
  * identity and the status byte's address, is in the two notes of the io's first frame.
  */
-#include "frontend/virtio/blk.h"
-
 #include <endian.h>
 #include <errno.h>
 #include <linux/virtio_blk.h>
@@ -20,9 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frontend/frontend.h"
 #include "frontend/virtio/device.h"
+#include "frontend/virtio/settings.h"
 #include "frontend/virtio/virtqueue.h"
 #include "layer/disk.h"
+#include "transport/transport.h"
 #include "util/error.h"
 #include "util/log.h"
 
@@ -34,6 +35,8 @@
 #define DISCARD_MAX (1ull << 30)   /* bytes of a discard or write-zeroes */
 #define BATCH       32             /* chains popped before the first is started, at most */
 #define BATCH_FIRST 8              /* the same after the ring was empty: see blk_poll() */
+
+extern const struct frontend virtio_blk_frontend;
 
 struct blk {
 	struct virtio_device dev;
@@ -58,11 +61,16 @@ static struct blk *blk_of(struct virtio_device *dev)
 	return container_of(dev, struct blk, dev);
 }
 
+static struct disk *blk_disk(const struct virtio_device *dev)
+{
+	return dev->device.units[0].disk;
+}
+
 /* --- features and config space ------------------------------------------------------ */
 
 static uint64_t blk_features(struct virtio_device *dev)
 {
-	const struct disk *disk = dev->device.disk;
+	const struct disk *disk = blk_disk(dev);
 	uint64_t features = 1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX |
 			    1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
 			    1ull << VIRTIO_BLK_F_MQ;
@@ -83,12 +91,12 @@ static void blk_negotiated(struct virtio_device *dev, uint64_t features)
 	/* A driver that cannot flush expects writes to be stable (5.2.6.2). */
 	if (!(features & (1ull << VIRTIO_BLK_F_CONFIG_WCE)))
 		atomic_store(&blk->writeback,
-			     blk->flush && dev->device.disk->config.cache != DISK_WRITETHROUGH);
+			     blk->flush && blk_disk(dev)->config.cache != DISK_WRITETHROUGH);
 }
 
 static void blk_reset(struct virtio_device *dev)
 {
-	atomic_store(&blk_of(dev)->writeback, dev->device.disk->config.cache != DISK_WRITETHROUGH);
+	atomic_store(&blk_of(dev)->writeback, blk_disk(dev)->config.cache != DISK_WRITETHROUGH);
 }
 
 static uint64_t blk_state(struct virtio_device *dev)
@@ -110,7 +118,7 @@ static uint32_t seg_max(const struct virtio_device *dev)
 static void blk_config_read(struct virtio_device *dev, void *space)
 {
 	const struct blk *blk = blk_of(dev);
-	const struct disk *disk = dev->device.disk;
+	const struct disk *disk = blk_disk(dev);
 	struct virtio_blk_config *config = space;
 	uint32_t block = disk->block_size, physical = disk->limits.physical_block_size;
 
@@ -140,11 +148,11 @@ static int blk_config_write(struct virtio_device *dev, uint32_t offset, const vo
 	struct blk *blk = blk_of(dev);
 
 	if (offset != offsetof(struct virtio_blk_config, wce) || length != 1 ||
-	    *(const uint8_t *)data > 1 || dev->device.disk->config.read_only)
+	    *(const uint8_t *)data > 1 || blk_disk(dev)->config.read_only)
 		return -EINVAL;
 	atomic_store(&blk->writeback, *(const uint8_t *)data == 1);
 	log_info("vm %s: virtio-blk %s: the guest turned its write cache %s", dev->device.vm,
-		 dev->device.disk->name, *(const uint8_t *)data ? "on" : "off");
+		 blk_disk(dev)->name, *(const uint8_t *)data ? "on" : "off");
 	return 0;
 }
 
@@ -180,8 +188,8 @@ static int blk_queue_start(struct virtio_device *dev, struct virtqueue *vq)
 		return -ENOMEM;
 	q->vq = vq;
 	q->blk = blk_of(dev);
-	q->disk = dev->device.disk;
-	q->stats = vq->stats;
+	q->disk = blk_disk(dev);
+	q->stats = &dev->device.units[0].stats[vq->index];
 	q->batch = BATCH_FIRST;
 	ret = disk_queue_open(q->disk, &q->ios, vq->loop, vq->size, VECTORS);
 	if (ret) {
@@ -441,19 +449,26 @@ static bool blk_poll(struct virtqueue *vq)
 
 /* --- made and gone ------------------------------------------------------------------ */
 
-static void blk_destroy(struct virtio_device *dev)
+/** What a user says about it. */
+struct blk_settings {
+	uint64_t queues;     /* 1..32 */
+	uint64_t queue_size; /* entries, a power of two, 16..1024 */
+	bool pin;            /* register guest memory with the kernel */
+	char *serial;        /* at most 20 bytes; NULL: the disk's name */
+};
+
+static void blk_destroy(struct device *device)
 {
-	struct blk *blk = blk_of(dev);
+	struct blk *blk = container_of(device, struct blk, dev.device);
 
 	disk_unlisten(&blk->listener);
-	free(dev->device.vm);
-	free(dev->device.socket);
-	free(dev->device.stats);
+	device_release(device);
 	free(blk);
 }
 
+static const struct device_ops device_ops = { .destroy = blk_destroy };
+
 static const struct virtio_device_ops blk_ops = {
-	.name = "virtio-blk",
 	.config_size = sizeof(struct virtio_blk_config),
 	.features = blk_features,
 	.negotiated = blk_negotiated,
@@ -465,91 +480,84 @@ static const struct virtio_device_ops blk_ops = {
 	.queue_start = blk_queue_start,
 	.queue_stop = blk_queue_stop,
 	.queue_poll = blk_poll,
-	.destroy = blk_destroy,
 };
 
-const struct option virtio_blk_options[] = {
-	{ .name = "socket",
-	  .type = OPTION_STRING,
-	  .offset = offsetof(struct virtio_blk_settings, socket),
-	  .required = true,
-	  .help = "Path of the UNIX socket that the VMM connects to." },
-	{ .name = "queues",
-	  .type = OPTION_UINT,
-	  .offset = offsetof(struct virtio_blk_settings, queues),
-	  .fallback = "1",
-	  .min = 1,
-	  .max = DEVICE_QUEUES,
-	  .help = "Request queues that the guest may use; one for each of its CPUs is best." },
-	{ .name = "queue-size",
-	  .type = OPTION_UINT,
-	  .offset = offsetof(struct virtio_blk_settings, queue_size),
-	  .fallback = "256",
-	  .min = 16,
-	  .max = VIRTQUEUE_SIZE,
-	  .help = "Entries of each queue, a power of two; what qemu-args tells the VMM." },
-	{ .name = "pin-memory",
-	  .type = OPTION_BOOL,
-	  .offset = offsetof(struct virtio_blk_settings, pin),
-	  .fallback = "false",
-	  .help = "Pin the guest's memory and register it with io_uring, which saves some CPU for each "
-		  "request. All of the guest's memory is then allocated at once and stays so; takes a "
-		  "sufficient RLIMIT_MEMLOCK." },
-	{ .name = "serial",
-	  .type = OPTION_STRING,
-	  .offset = offsetof(struct virtio_blk_settings, serial),
-	  .help = "What the guest sees as the disk's serial number, at most 20 bytes. Default: the name of "
-		  "the disk." },
-	{ 0 },
-};
-
-struct virtio_device *virtio_blk_create(const char *vm, struct disk *disk,
-					const struct virtio_blk_settings *settings,
-					struct error *err)
+static int blk_check(const void *settings, const void *const *units, unsigned count,
+		     struct error *err)
 {
+	const struct blk_settings *blk = settings;
+
+	(void)units;
+	(void)count;
+	if (blk->serial && strlen(blk->serial) > VIRTIO_BLK_ID_BYTES)
+		return error_set(err, EINVAL, "serial: '%s' is too long; expected at most %d bytes",
+				 blk->serial, VIRTIO_BLK_ID_BYTES);
+	return virtio_check_queue_size(blk->queue_size, err);
+}
+
+static struct device *blk_create(const struct device_plan *plan, struct error *err)
+{
+	const struct blk_settings *settings = plan->settings;
+	struct disk *disk = plan->units[0].disk;
 	const char *serial = settings->serial ? settings->serial : disk->name;
 	struct blk *blk = calloc(1, sizeof *blk);
 	struct device *device;
 
-	if (settings->serial && strlen(serial) > VIRTIO_BLK_ID_BYTES) {
-		error_set(err, EINVAL, "serial: '%s' is longer than %d bytes", serial,
-			  VIRTIO_BLK_ID_BYTES);
-		free(blk);
-		return NULL;
-	}
-	if (settings->queue_size & (settings->queue_size - 1)) {
-		error_set(err, EINVAL, "queue-size: %llu is not a power of two",
-			  (unsigned long long)settings->queue_size);
-		free(blk);
-		return NULL;
-	}
 	if (!blk) {
 		error_set(err, ENOMEM, "out of memory");
 		return NULL;
 	}
+	device = &blk->dev.device;
+	device->kind = virtio_blk_frontend.name;
+	device->transport = virtio_blk_frontend.transport->name;
+	device->ops = &device_ops;
+	if (device_init(device, plan, 1, (unsigned)settings->queues, err)) {
+		free(blk);
+		return NULL;
+	}
+	device->queue_size = (unsigned)settings->queue_size;
+	device->units[0].present = true;
+	device->units[0].disk = disk;
 	memcpy(blk->serial, serial, strnlen(serial, sizeof blk->serial));
 	blk->dev.ops = &blk_ops;
 	blk->dev.pin = settings->pin;
 	blk->dev.single_loop = disk->stack->single_loop;
 	blk->listener.resized = blk_resized;
 	disk_listen(disk, &blk->listener);
-	device = &blk->dev.device;
-	*device = (struct device){
-		.kind = "virtio-blk",
-		.transport = "vhost-user",
-		.vm = strdup(vm),
-		.socket = strdup(settings->socket),
-		.disk = disk,
-		.queues = (unsigned)settings->queues,
-		.queue_size = (unsigned)settings->queue_size,
-		.ring = "",
-		.stats = calloc(settings->queues, sizeof *device->stats),
-	};
 	blk_reset(&blk->dev);
-	if (!device->vm || !device->socket || !device->stats) {
-		error_set(err, ENOMEM, "out of memory");
-		blk_destroy(&blk->dev);
-		return NULL;
-	}
-	return &blk->dev;
+	return device;
 }
+
+static const struct option options[] = {
+	VIRTIO_OPTIONS(struct blk_settings),
+	{ .name = "serial",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct blk_settings, serial),
+	  .help = "What the guest sees as the disk's serial number, at most 20 bytes. Default: the name of "
+		  "the disk." },
+	{ 0 },
+};
+
+const struct frontend virtio_blk_frontend = {
+	.name = "virtio-blk",
+	.summary = "the virtio block device: one disk, as fast as it gets",
+	.description =
+		"The block device of virtio 1.2 (section 5.2): read, write, flush, discard, write-zeroes, "
+		"several queues. Linux, the BSDs and current firmware have a driver; Windows takes one "
+		"from the virtio-win collection. The guest notices at once when the disk grows.",
+	.example = "disks:\n"
+		   "  db:\n"
+		   "    stack:\n"
+		   "      - memory: {size: 1G}\n"
+		   "vms:\n"
+		   "  web:\n"
+		   "    - {virtio-blk: db, socket: ./web-db.sock, queues: 2}\n",
+	.transport = &vhost_user_transport,
+	.qemu_device = "vhost-user-blk-pci,chardev={chardev},num-queues={queues},"
+		       "queue-size={queue-size}",
+	.settings_size = sizeof(struct blk_settings),
+	.options = options,
+	.units = 1,
+	.check = blk_check,
+	.create = blk_create,
+};

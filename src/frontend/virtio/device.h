@@ -39,7 +39,6 @@ struct virtio_device_ops {
 	void (*queue_stop)(struct virtqueue *vq);
 	/** Takes what the ring has; true if there was anything. */
 	bool (*queue_poll)(struct virtqueue *vq);
-	void (*destroy)(struct virtio_device *dev);
 };
 
 struct virtio_device {

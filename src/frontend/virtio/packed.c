@@ -24,7 +24,8 @@
 #define AVAIL_BIT (1u << VRING_PACKED_DESC_F_AVAIL)
 #define USED_BIT  (1u << VRING_PACKED_DESC_F_USED)
 
-/* A struct vring_packed_desc wherever it lies: the driver may put an indirect table at any address. */
+/* A struct vring_packed_desc wherever it lies: the driver may put an indirect table at any address.
+ */
 struct unaligned_desc {
 	uint64_t addr;
 	uint32_t len;

@@ -115,11 +115,9 @@ static void pin(struct virtqueue *vq)
 
 	vq->pinned = !ret;
 	if (ret)
-		log_warn(
-			"vm %s: %s %s: queue %u: its memory cannot be pinned: %s%s; going on without",
-			vq->dev->device.vm, vq->dev->device.kind, vq->dev->device.disk->name,
-			vq->index, strerror(-ret),
-			ret == -ENOMEM ? " (is RLIMIT_MEMLOCK large enough?)" : "");
+		log_warn("vm %s: %s: queue %u: its memory cannot be pinned: %s%s; going on without",
+			 vq->dev->device.vm, vq->dev->device.label, vq->index, strerror(-ret),
+			 ret == -ENOMEM ? " (is RLIMIT_MEMLOCK large enough?)" : "");
 }
 
 static void start_received(struct loop_message *message)
@@ -261,8 +259,8 @@ int virtqueue_break(struct virtqueue *vq, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(vq->reason, sizeof vq->reason, format, args);
 	va_end(args);
-	log_error("vm %s: %s %s: queue %u: %s; the device is stopped until the guest resets it",
-		  device->vm, device->kind, device->disk->name, vq->index, vq->reason);
+	log_error("vm %s: %s: queue %u: %s; the device is stopped until the guest resets it",
+		  device->vm, device->label, vq->index, vq->reason);
 	loop_poller_stop(vq->loop, &vq->poller);
 	if (vq->setup.err_fd >= 0) {
 		uint64_t one = 1;

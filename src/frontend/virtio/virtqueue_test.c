@@ -17,7 +17,6 @@
 #include <cmocka.h>
 
 #include "frontend/virtio/device.h"
-#include "layer/disk.h"
 #include "memory/memory.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -31,7 +30,6 @@ static struct fixture {
 	struct loop_message start;
 	struct loop_timer limit, complete;
 	struct virtio_device dev;
-	struct disk disk;
 	struct queue_stats stats;
 	struct virtqueue *vq;
 	struct chain held[SIZE];
@@ -140,8 +138,7 @@ static void too_late(struct loop_timer *timer)
 static void fill_ring(void)
 {
 	f = (struct fixture){ .dev.ops = &ops };
-	f.disk.name = (char *)"test";
-	f.dev.device = (struct device){ .kind = "test", .vm = (char *)"test", .disk = &f.disk };
+	f.dev.device = (struct device){ .label = (char *)"test", .vm = (char *)"test" };
 	for (uint16_t i = 0; i < SIZE; i++)
 		f.avail[2 + i] = i;
 	f.avail[1] = SIZE;

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* registry.c - all kinds of devices; one row each */
+#include <string.h>
+
+#include "frontend/frontend.h"
+
+extern const struct frontend virtio_blk_frontend;
+
+const struct frontend *const frontend_registry[] = {
+	&virtio_blk_frontend,
+	NULL,
+};
+
+const struct frontend *frontend_find(const char *name)
+{
+	for (unsigned i = 0; frontend_registry[i]; i++)
+		if (!strcmp(frontend_registry[i]->name, name))
+			return frontend_registry[i];
+	return NULL;
+}
