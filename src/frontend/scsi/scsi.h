@@ -22,6 +22,7 @@
 
 #include "frontend/device.h"
 #include "io/io.h"
+#include "util/option.h"
 
 struct disk;
 struct error;
@@ -29,8 +30,8 @@ struct scsi_queue;
 struct scsi_target;
 
 #define SCSI_CDB_MAX 32
-#define SCSI_SENSE_MAX                                                                             \
-	96 /**< bytes; we write 18, fixed format, or descriptor format if D_SENSE is set */
+/** Bytes; we write 18 in fixed format, at most 28 in descriptor format (if D_SENSE is set). */
+#define SCSI_SENSE_MAX 96
 
 /** Status codes: SAM-5, 5.3.1. */
 enum scsi_status {
@@ -66,17 +67,24 @@ struct scsi_command {
 	uint8_t status; /**< enum scsi_status */
 	bool no_target; /**< there is no such target or unit: the adapter's own error, no status */
 	bool aborted;   /**< by task management: not to be reported as completed */
-	uint8_t sense[SCSI_SENSE_MAX];
+	bool reset;     /**< with aborted: by the reset of its unit, target or bus */
+	/** The CDB asks for more data than @out or @in have room for; what fits was moved. */
+	bool overrun;
 	uint8_t sense_length;
 	uint64_t moved; /**< bytes of @out or @in that were used; residual = length - moved */
 
 	/* the target's own */
-	struct list link; /**< of the unit's commands on this queue */
+	struct list link; /**< of the unit's commands on this queue, or of those that are done */
 	struct scsi_queue *queue;
-	struct scsi_unit *unit;
-	void *bounce; /**< for commands that need a buffer; freed with the command */
-	uint64_t note[2];
+	struct scsi_port *port; /**< the unit, on this queue; NULL: there is none */
+	const struct scsi_operation *operation;
+	struct scsi_work *work; /**< of commands of several steps, with their buffer */
+
+	uint8_t sense[SCSI_SENSE_MAX]; /**< from the target; last, for most commands have none */
 };
+
+#define SCSI_TARGETS    256u       /**< of an adapter, at most */
+#define SCSI_TARGET_ANY UINT64_MAX /**< of a unit that does not say which: see places.c */
 
 /** What an adapter's user says about one unit. Rows: scsi_unit_options. */
 struct scsi_unit_settings {
@@ -89,7 +97,8 @@ struct scsi_unit_settings {
 };
 extern const struct option scsi_unit_options[];
 
-/** What a target tells its adapter. Any thread: the adapter sends itself a message. */
+/** What a target tells its adapter. Any thread: the adapter sends itself a message. @lun is a plain
+ * number. */
 struct scsi_target_events {
 	/** A unit came (@added) or went: hot plug. */
 	void (*units_changed)(void *owner, uint16_t target, uint64_t lun, bool added);
@@ -98,13 +107,40 @@ struct scsi_target_events {
 					uint8_t ascq);
 };
 
+/* --- places: for an adapter's front-end row ------------------------------------------ */
+
+/**
+ * What the tables cannot say of @count units: @targets and @luns are how many numbers the adapter
+ * has. As frontend.check.
+ */
+int scsi_places_check(const void *const *units, unsigned count, unsigned targets, unsigned luns,
+		      struct error *err);
+
+/**
+ * The settings of all @device->unit_count units from @plan, as copies, each with a place of its own
+ * among @targets, and the names of @device's units. @own is the adapter's own number, the last to
+ * be given away. 0, or -ENOMEM with @settings to be released.
+ */
+int scsi_places_make(struct scsi_unit_settings *settings, struct device *device,
+		     const struct device_plan *plan, unsigned targets, unsigned own,
+		     struct error *err);
+void scsi_places_release(struct scsi_unit_settings *settings, unsigned count);
+
 /* --- control thread ------------------------------------------------------------------ */
 
 /** A target (or a bus of targets) without units, of an adapter with @queues queues. */
 struct scsi_target *scsi_target_create(struct device *device, unsigned queues,
 				       const struct scsi_target_events *events, void *owner,
 				       struct error *err);
+/** All its queues are closed. */
 void scsi_target_destroy(struct scsi_target *target);
+
+/** True if a unit's disk has a layer that must have all queues on one loop. */
+bool scsi_target_single_loop(const struct scsi_target *target);
+
+/** The adapter was reset, and has no queue open: what its initiator set is forgotten, as by power
+ * on. */
+void scsi_target_reset(struct scsi_target *target);
 
 /**
  * Adds the unit number @index of the device, with @disk (NULL: an empty drive; cdrom only). Before
@@ -128,10 +164,11 @@ void scsi_unit_set_disk(struct scsi_target *target, unsigned index, struct disk 
  */
 struct scsi_queue *scsi_queue_open(struct scsi_target *target, unsigned index, struct loop *loop,
 				   unsigned depth);
-/** All commands must be back. */
+/** All commands and task requests must be back. Not from a command's done; from settled it may be.
+ */
 void scsi_queue_close(struct scsi_queue *queue);
 
-/** Commands that are not back yet. */
+/** Commands and task requests that are not back yet. */
 unsigned scsi_queue_outstanding(const struct scsi_queue *queue);
 
 /**
@@ -142,6 +179,16 @@ void scsi_queue_on_settled(struct scsi_queue *queue, void (*settled)(void *owner
 
 /** Executes @command; it comes back to its done, never inside this call. */
 void scsi_execute(struct scsi_queue *queue, struct scsi_command *command);
+
+enum scsi_direction { SCSI_NO_DATA, SCSI_DATA_IN, SCSI_DATA_OUT };
+
+/**
+ * What the CDB in @command (@cdb, @target, @lun) will move: for adapters that must have buffers
+ * ready without being told by their guest how large. @length receives the bytes that it asks for at
+ * most; 0 for a command that is unknown or to no unit.
+ */
+enum scsi_direction scsi_data_length(struct scsi_queue *queue, const struct scsi_command *command,
+				     uint64_t *length);
 
 enum scsi_task_function {
 	SCSI_ABORT_TASK,
@@ -164,6 +211,18 @@ enum scsi_task_response {
 	SCSI_NO_TARGET,
 };
 
+/** Something to be done on all queues of a target, one after another. The target's own. */
+struct scsi_visit {
+	struct loop_message message;
+	struct list link; /**< of the queue that it waits at */
+	struct scsi_target *target;
+	struct loop *home; /**< where @finished runs */
+	unsigned next;     /**< queue */
+	/** On each queue's loop: true when nothing is left to wait for there. */
+	bool (*visit)(struct scsi_visit *visit, struct scsi_queue *queue, bool again);
+	void (*finished)(struct scsi_visit *visit);
+};
+
 /** One task management request; the adapter's, kept until @done. */
 struct scsi_task_request {
 	enum scsi_task_function function;
@@ -172,8 +231,8 @@ struct scsi_task_request {
 	void (*done)(struct scsi_task_request *request);
 	void *owner;
 	enum scsi_task_response response;
-	struct loop_message message; /**< the target's own */
-	unsigned waiting;
+	/* the target's own */
+	struct scsi_visit visit;
 	struct scsi_queue *queue;
 };
 
