@@ -13,9 +13,14 @@
  *     ... the device's own work, e.g. an io on a disk with t->vec as its data ...
  *     dma_finish(t, finished)            @finished runs, now or later, when the guest has the bytes
  *
- * For mapped memory both run at once, inside the call, and nothing is copied or allocated: the
- * iovecs point into the guest's pages. For the rest there is a bounce buffer. A transfer holds the
- * memory table that it began with, so a region that is unmapped meanwhile stays ours until the end.
+ * For mapped memory both run at once, inside the call (but for the first ones, see below), and
+ * nothing is copied or allocated: the iovecs point into the guest's pages. For the rest there is a
+ * bounce buffer. A transfer holds the memory table that it began with, so a region that is unmapped
+ * meanwhile stays ours until the end.
+ *
+ * A VMM whose memory is not shared (share=off) sends a descriptor too, behind which nothing ever
+ * changes. So the first uses of each mapping are checked, in passing: the VMM is asked by message
+ * for a few bytes there, and if they keep differing from what we see, @unshared is called.
  *
  * All of it on the device's loop.
  */
@@ -42,6 +47,7 @@ struct dma_message {
 	enum dma_direction direction;
 	uint64_t address;
 	uint32_t length;
+	uint16_t id; /**< the transport's */
 	void *bytes; /**< must stay until @done */
 	/** Called by the transport with 0 or -errno: always later, and also when the VMM is gone.
 	 */
@@ -49,12 +55,29 @@ struct dma_message {
 	void *owner;
 };
 
+/** Most places that dma_recheck() looks at. */
+#define DMA_UNCERTAIN 32
+
 /** A device's address space. */
 struct dma_space {
 	struct memory *memory; /**< the table as it is now; regions without mapping included */
 	/** Sends @message to the VMM. NULL: there is no such way (unit tests). */
 	void (*send)(struct dma_space *space, struct dma_message *message);
+	uint32_t message_max; /**< most bytes of a message; not 0 if there is @send */
+	/** The memory at @address that the VMM has sent is not what its guest uses. */
+	void (*unshared)(struct dma_space *space, uint64_t address);
 	void *transport; /**< of whoever set @send */
+
+	/** No transfer that dma_drain() marked is left. May be NULL. */
+	void (*drained)(struct dma_space *space);
+
+	/* dma.c's own */
+	struct dma_transfer *active;       /**< transfers that have begun and not ended */
+	unsigned draining;                 /**< marked ones of them */
+	uint64_t uncertain[DMA_UNCERTAIN]; /**< what dma_map() gave and dma_recheck() looks at */
+	unsigned uncertain_count, uncertain_next;
+	uint64_t bounced;        /**< bytes in bounce buffers */
+	struct dma_check *check; /**< under way; NULL: none */
 };
 
 typedef void dma_fn(struct dma_transfer *transfer, int status);
@@ -68,6 +91,9 @@ struct dma_transfer {
 
 	/* dma.c's own */
 	struct dma_space *space;
+	struct dma_transfer *next, **previous; /**< in @space->active */
+	bool draining, unchecked;
+	struct dma_transfer *next_waiting; /**< for a check */
 	struct memory *memory;
 	enum dma_direction direction;
 	dma_fn *then;
@@ -80,7 +106,8 @@ void dma_begin(struct dma_transfer *t, struct dma_space *space, struct iovec *ve
 
 /**
  * Adds @length bytes at guest address @address (0 is allowed). 0, -EFAULT if some of it is nowhere,
- * -E2BIG if @vec is full, -ENOMEM.
+ * -E2BIG if @vec is full, -ENOMEM (also if bounce buffers would take more than 64 MiB). After an
+ * error the transfer can only be cancelled.
  */
 int dma_add(struct dma_transfer *t, uint64_t address, uint64_t length);
 
@@ -108,10 +135,14 @@ void dma_cancel(struct dma_transfer *t);
 void *dma_map(struct dma_space *space, uint64_t address, uint64_t length);
 
 /**
- * Whether the memory at @address, which we have mapped, is the memory that the guest uses: a VMM
- * whose memory is not shared (share=off) sends a descriptor too, behind which nothing ever changes.
- * Asks the VMM by message for @length (at most 64) bytes and compares, a few times if the guest is
- * busy there. @done(owner, true) also if it is not mapped, or there is no way to ask.
+ * Looks again at one of the places that dma_map() gave, if that memory is not yet known to be the
+ * guest's: a ring that is not shared looks empty for ever. Called when the guest has done
+ * something, for it may have put something there.
  */
-void dma_check_shared(struct dma_space *space, uint64_t address, uint32_t length,
-		      void (*done)(void *owner, bool shared), void *owner);
+void dma_recheck(struct dma_space *space);
+
+/**
+ * Memory is unmapped: marks the transfers that use some of the @length bytes at @host. True if any
+ * are marked, now or earlier, that have not ended; then @space->drained follows.
+ */
+bool dma_drain(struct dma_space *space, const char *host, uint64_t length);

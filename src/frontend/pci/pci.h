@@ -35,8 +35,11 @@ struct pci_device;
 #define PCI_VECTORS     32  /**< most interrupt vectors of a function */
 
 /**
- * One register, or a row of equal ones. Accesses that no register covers read as zeroes and are
- * dropped; so are those of a width that @widths does not name.
+ * One register, or a row of equal ones. An access belongs to the register that holds its first
+ * byte, and is made by the widest of @widths that is not longer than what is left of it, and is
+ * aligned within the register; what is left then goes on at the next byte. So a data port that is
+ * wider than its place in the map is @length 1 with @widths 2 and 4. Accesses that no register
+ * covers read as zeroes and are dropped; so are those of a width that @widths does not name.
  */
 struct pci_register {
 	const char *name; /**< for traces: the specification's */
@@ -55,6 +58,11 @@ struct pci_bar {
 	enum pci_bar_kind kind;
 	uint32_t size;                        /**< bytes, a power of two */
 	const struct pci_register *registers; /**< in any order, none overlapping */
+	/**
+	 * Pages that are plain memory, which the VMM may map, so that the guest's accesses cost
+	 * nothing and tell nobody: see pci_shared(). Multiples of 4096; 0: none.
+	 */
+	uint32_t shared_offset, shared_length;
 };
 
 /** One kind of function. */
@@ -90,8 +98,10 @@ struct pci_type {
 struct pci_transport_ops {
 	/** Sends the message of @vector (MSI, MSI-X). */
 	void (*signal)(struct pci_device *dev, unsigned vector);
-	/** The level of INTA#. */
+	/** The level of INTA#, when it changes. */
 	void (*line)(struct pci_device *dev, bool high);
+	/** @dev->broken has changed, and with it @dev->reason. */
+	void (*broken)(struct pci_device *dev);
 };
 
 enum pci_interrupt_mode { PCI_INTX, PCI_MSI, PCI_MSIX };
@@ -105,17 +115,40 @@ struct pci_device {
 	struct loop *loop; /**< the only thread that touches it */
 	struct dma_space dma;
 	uint8_t config[PCI_CONFIG_SIZE];
+	uint8_t initial[PCI_CONFIG_SIZE];  /**< @config after power-on */
 	uint8_t writable[PCI_CONFIG_SIZE]; /**< bits of @config that the guest may write */
 	enum pci_interrupt_mode mode; /**< set by the transport, when the VMM enables vectors */
-	uint32_t asserted;            /**< vectors, as the device type has them */
-	uint8_t msi_at, msix_at;      /**< offsets of the capabilities in @config; 0: none */
-	bool broken;                  /**< see pci_break() */
+	/** The guest's processor waits for the write under way; else it may have gone on, and put
+	 * its memory to another use. Set by the transport. */
+	bool waited_for;
+	uint32_t asserted;       /**< vectors, as the device type has them */
+	bool line;               /**< INTA# is high */
+	uint8_t msi_at, msix_at; /**< offsets of the capabilities in @config; 0: none */
+	bool broken;             /**< see pci_break() */
+	char reason[200];        /**< of @broken */
+	void (*stopped)(struct pci_device *dev); /**< of pci_stop(), while that waits */
+	/** See pci_shared(); while in service. */
+	struct {
+		int fd;       /**< a file as large as the BAR, at the same offsets */
+		char *memory; /**< of the shared pages; NULL: none */
+	} shared[PCI_BARS];
 };
 
 /* --- for device types --------------------------------------------------------------- */
 
-/** Fills @dev from @type. The rest of the object must be zero. */
+/**
+ * Fills @dev from @type. @dev->device has been through device_init(), or will be before
+ * pci_start(); the rest of the object must be zero.
+ */
 void pci_init(struct pci_device *dev, const struct pci_type *type);
+
+/**
+ * A register of the type's own in config space, of @width (1, 2, 4) bytes: what it is after
+ * power-on, and the bits of it that the guest may write. 0x40 to 0x5f and 0x80 to 0xff are free for
+ * them. After pci_init().
+ */
+void pci_config_register(struct pci_device *dev, unsigned offset, unsigned width, uint32_t value,
+			 uint32_t writable);
 
 /**
  * The device has a reason to interrupt by @vector, until pci_deassert(). With MSI and MSI-X each
@@ -128,6 +161,12 @@ void pci_deassert(struct pci_device *dev, unsigned vector);
 
 /** True if the guest lets the function reach memory (command register, bus master). */
 bool pci_bus_master(const struct pci_device *dev);
+
+/**
+ * The shared pages of BAR @bar, while the function is in service; zeroes after a reset. The guest,
+ * and the VMM, change them at any time: what matters is read once, then checked.
+ */
+void *pci_shared(const struct pci_device *dev, unsigned bar);
 
 /**
  * The guest did what it must not: logs the reason, once; from here on every access reads as ones
@@ -143,8 +182,8 @@ void pci_stopped(struct pci_device *dev);
 
 /**
  * Reads or writes @length bytes of BAR @bar or of config space. Whatever the length, the device
- * type sees accesses of 1, 2, 4 or 8 bytes, aligned as far as the register's widths demand. 0, or
- * -EINVAL if it is outside the region. Counts an access.
+ * type sees accesses of 1, 2, 4 or 8 bytes (see struct pci_register). 0, or -EINVAL if it is
+ * outside the region. Those of BARs are counted in the device's stats.
  */
 int pci_bar_read(struct pci_device *dev, unsigned bar, uint64_t offset, void *to, uint32_t length);
 int pci_bar_write(struct pci_device *dev, unsigned bar, uint64_t offset, const void *from,
@@ -159,6 +198,14 @@ void pci_reset(struct pci_device *dev);
  */
 void pci_interrupts_changed(struct pci_device *dev, enum pci_interrupt_mode mode);
 
-/** Begins service; and ends it: @stopped is called on the loop. */
+/**
+ * Begins service on @loop, with INTx and nothing asserted; @dev->dma and @dev->transport are ready.
+ * 0 or -errno of the type's start.
+ */
 int pci_start(struct pci_device *dev, struct loop *loop);
+
+/**
+ * Resets the function, ends service, and calls @stopped when all that was begun has ended: may be
+ * at once.
+ */
 void pci_stop(struct pci_device *dev, void (*stopped)(struct pci_device *dev));
