@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* changes.h - routes of the control API that change something; see changes.c, and routes.h */
+#pragma once
+
+#include "control/routes.h"
+
+unsigned change_resize_disk(struct call *call);
+unsigned change_add_disk(struct call *call);
+unsigned change_remove_disk(struct call *call);
+unsigned change_set_disk(struct call *call);
+unsigned change_attach(struct call *call);
+unsigned change_detach(struct call *call);
+
+/* --- what all routes have in common: routes.c ---------------------------------------- */
+
+/** Answers with {"error": TEXT}; returns @status. */
+unsigned route_fail(struct call *call, unsigned status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/** Answers with @json, which it takes over; NULL: memory is short. */
+unsigned route_answer(struct call *call, json_t *json);
+
+/** Answers that there is no disk @name. */
+unsigned route_no_disk(struct call *call, const char *name);
+
+/** Answers with the unit that the path names. */
+unsigned route_unit(struct call *call);

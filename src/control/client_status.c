@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* client_status.c - `penstock status`: what runs, as tables for people */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "control/client_private.h"
+#include "control/invocation.h"
+
+#define FREE_SHOWN 8 /* names of free units */
+
+/* "12.3G": three digits or four, as is best to compare. */
+static char *short_size(uint64_t bytes, char *text, size_t size)
+{
+	static const char units[] = "BKMGTPE";
+	double value = (double)bytes;
+	unsigned unit = 0;
+
+	while (value >= 1000) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(text, size, unit && value < 99.95 ? "%.1f%c" : "%.0f%c", value, units[unit]);
+	return text;
+}
+
+static const json_t *disk_called(const json_t *status, const char *name)
+{
+	const json_t *disks = json_object_get(status, "disks");
+
+	for (size_t i = 0; i < json_array_size(disks); i++)
+		if (!strcmp(client_text(json_array_get(disks, i), "name"), name))
+			return json_array_get(disks, i);
+	return NULL;
+}
+
+static void print_requests(const json_t *requests)
+{
+	const char *op;
+	char size[32];
+	json_t *kind;
+
+	json_object_foreach((json_t *)requests, op, kind)
+	{
+		const json_t *latency = json_object_get(kind, "latency-us");
+
+		if (!client_number(kind, "requests"))
+			continue;
+		printf("    %-12s %12" PRIu64 " requests %8s  %" PRIu64
+		       " errors  p50 %.0f us  p99 %.0f us\n",
+		       op, client_number(kind, "requests"),
+		       short_size(client_number(kind, "bytes"), size, sizeof size),
+		       client_number(kind, "errors"),
+		       json_number_value(json_object_get(latency, "p50")),
+		       json_number_value(json_object_get(latency, "p99")));
+	}
+}
+
+static void print_size(const json_t *status, const char *disk)
+{
+	char size[32] = "-";
+
+	if (*disk)
+		short_size(client_number(disk_called(status, disk), "size"), size, sizeof size);
+	printf(" %8s", size);
+}
+
+/* A row of its own for each unit of a device that may have many. */
+static void print_unit(const json_t *status, const json_t *unit)
+{
+	const char *disk = client_text(unit, "disk");
+
+	printf("  %-35s %-9s %-14s", client_text(unit, "unit"), client_text(unit, "type"),
+	       *disk ? disk : "(empty)");
+	print_size(status, disk);
+	printf("\n");
+	print_requests(json_object_get(unit, "requests"));
+}
+
+/* Names of places where a unit can be attached; there may be many. */
+static void print_free(const json_t *names)
+{
+	size_t count = json_array_size(names), shown = count > FREE_SHOWN ? FREE_SHOWN : count;
+
+	if (!count)
+		return;
+	printf("    free:");
+	for (size_t i = 0; i < shown; i++)
+		printf(" %s", json_string_value(json_array_get(names, i)));
+	if (shown < count)
+		printf(" and %zu more", count - shown);
+	printf("\n");
+}
+
+static void print_device(const json_t *status, const char *vm, const json_t *device)
+{
+	const json_t *units = json_object_get(device, "units"), *only = json_array_get(units, 0);
+	bool connected = json_is_true(json_object_get(device, "connected"));
+	bool broken = json_is_true(json_object_get(device, "broken"));
+	bool one = json_array_size(units) == 1 && !*client_text(only, "unit");
+	const char *disk = one ? client_text(only, "disk") : "";
+
+	printf("%-12s %-24s %-9s %-14s", vm, client_text(device, "name"),
+	       broken      ? "broken"
+	       : connected ? "connected"
+			   : "waiting",
+	       *disk ? disk : "-");
+	print_size(status, disk);
+	printf(" %-6s %6" PRIu64 " %10" PRIu64 " %10" PRIu64 "  %s\n",
+	       *client_text(device, "ring") ? client_text(device, "ring") : "-",
+	       client_number(device, "running-queues"), client_number(device, "accesses"),
+	       client_number(device, "interrupts"), client_text(device, "socket"));
+	if (broken)
+		printf("    broken: %s\n", client_text(device, "reason"));
+	if (*client_text(device, "caveat"))
+		printf("    note: %s\n", client_text(device, "caveat"));
+	if (one)
+		print_requests(json_object_get(only, "requests"));
+	for (size_t i = 0; !one && i < json_array_size(units); i++)
+		print_unit(status, json_array_get(units, i));
+	print_free(json_object_get(device, "free-units"));
+}
+
+/* Those that no table has shown. */
+static void print_unused(const json_t *status)
+{
+	const json_t *disks = json_object_get(status, "disks");
+	const char *before = "\nDisks that no VM has:";
+
+	for (size_t i = 0; i < json_array_size(disks); i++) {
+		const json_t *disk = json_array_get(disks, i);
+		char size[32];
+
+		if (json_array_size(json_object_get(disk, "units")))
+			continue;
+		printf("%s %s (%s)", before, client_text(disk, "name"),
+		       short_size(client_number(disk, "size"), size, sizeof size));
+		before = ",";
+	}
+	if (*before == ',')
+		printf("\n");
+}
+
+static void print_status(const json_t *status)
+{
+	const json_t *vms = json_object_get(status, "vms");
+
+	printf("penstock %s, process %" PRIu64 ", up %.0f s, %" PRIu64 " loop%s, %s\n\n",
+	       client_text(status, "version"), client_number(status, "pid"),
+	       json_real_value(json_object_get(status, "uptime-seconds")),
+	       client_number(status, "loops"), client_number(status, "loops") == 1 ? "" : "s",
+	       client_text(status, "engine"));
+	printf("%-12s %-24s %-9s %-14s %8s %-6s %6s %10s %10s  %s\n", "VM", "DEVICE", "STATE",
+	       "DISK", "SIZE", "RING", "QUEUES", "ACCESSES", "INTERRUPTS", "SOCKET");
+	for (size_t v = 0; v < json_array_size(vms); v++) {
+		const json_t *vm = json_array_get(vms, v),
+			     *devices = json_object_get(vm, "devices");
+
+		for (size_t i = 0; i < json_array_size(devices); i++)
+			print_device(status, client_text(vm, "name"), json_array_get(devices, i));
+	}
+	print_unused(status);
+}
+
+int client_status(const struct invocation *in)
+{
+	json_t *status = client_ask(in, "GET", "/v1/status", "");
+
+	if (!status)
+		return 1;
+	if (in->json) {
+		json_dumpf(status, stdout, JSON_INDENT(2));
+		printf("\n");
+	} else {
+		print_status(status);
+	}
+	json_decref(status);
+	return 0;
+}
