@@ -15,7 +15,7 @@ _penstock()
 	[[ ${COMP_WORDS[COMP_CWORD]} != "=" ]] || before=$before=
 
 	case $before in
-	--socket | --api | --config)
+	--socket | --api | --config | --iso)
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 		return
 		;;

@@ -100,9 +100,18 @@ static const struct {
 	const char *name;
 	int (*run)(const struct invocation *in);
 } dispatch[] = {
-	{ "serve", serve },          { "run", run },
-	{ "check", check },          { "status", client_status },
-	{ "resize", client_resize }, { "qemu-args", qemu_arguments },
+	{ "serve", serve },
+	{ "run", run },
+	{ "check", check },
+	{ "status", client_status },
+	{ "resize", client_resize },
+	{ "add-disk", client_add_disk },
+	{ "remove-disk", client_remove_disk },
+	{ "insert", client_insert },
+	{ "eject", client_eject },
+	{ "attach", client_attach },
+	{ "detach", client_detach },
+	{ "qemu-args", qemu_arguments },
 	{ "help", command_help },
 };
 

@@ -25,16 +25,12 @@
 #include "backend/file_private.h"
 #include "util/error.h"
 
-enum direct { DIRECT_AUTO, DIRECT_ON, DIRECT_OFF };
-
 #define LOCK_PATIENCE_MS 3000 /* a killed process may still be letting go */
 
 /* --- open --------------------------------------------------------------------------- */
 
-static int check_type(struct file *f, struct stat *st, struct error *err)
+static int check_type(struct file *f, const struct stat *st, struct error *err)
 {
-	if (fstat(f->fd, st))
-		return error_set(err, errno, "%s: %s", f->path, strerror(errno));
 	f->block_device = S_ISBLK(st->st_mode);
 	if (!S_ISREG(st->st_mode) && !f->block_device)
 		return error_set(
@@ -48,8 +44,12 @@ static int open_path(struct file *f, struct error *err)
 	int flags = O_CLOEXEC | (f->layer.read_only ? O_RDONLY : O_RDWR);
 	struct stat st;
 
+	f->fd = -1;
+	/* Before it is opened, because that would wait for the other end of a pipe. */
+	if (!stat(f->path, &st) && check_type(f, &st, err))
+		return -err->code;
 	/* O_EXCL on a block device refuses one that is mounted or otherwise in use. */
-	if (!f->layer.read_only && !stat(f->path, &st) && S_ISBLK(st.st_mode))
+	if (!f->layer.read_only && f->block_device)
 		flags |= O_EXCL;
 	f->fd = open(f->path, flags);
 	if (f->fd < 0 && errno == ENOENT && f->create && !f->layer.read_only) {
@@ -63,9 +63,9 @@ static int open_path(struct file *f, struct error *err)
 	if (f->fd >= 0)
 		return 0;
 	if (errno == ENOENT)
-		return error_set(err, ENOENT,
-				 "%s does not exist (options create=true and size=... make it)",
-				 f->path);
+		return error_set(
+			err, ENOENT, "%s does not exist%s", f->path,
+			f->layer.read_only ? "" : " (options create=true and size=... make it)");
 	if (errno == EBUSY)
 		return error_set(err, EBUSY, "%s is in use: mounted, or part of something that is",
 				 f->path);
@@ -89,8 +89,8 @@ static int take_lock(struct file *f, struct error *err)
 		if (waited >= LOCK_PATIENCE_MS)
 			return error_set(
 				err, EBUSY,
-				"%s is in use by another process (penstock or QEMU) that holds its "
-				"lock; two writers would destroy it",
+				"%s is in use by another process (penstock or QEMU), or by another "
+				"disk: it is locked, for two writers would destroy it",
 				f->path);
 		nanosleep(&pause, NULL);
 	}
@@ -184,7 +184,7 @@ static int open_direct(struct file *f, struct error *err)
 	return 0;
 }
 
-static int file_open(struct layer *layer, struct error *err)
+int file_open(struct layer *layer, struct error *err)
 {
 	struct file *f = (struct file *)layer;
 	struct stat st;
@@ -193,9 +193,10 @@ static int file_open(struct layer *layer, struct error *err)
 
 	if (ret)
 		return ret;
-	ret = check_type(f, &st, err);
+	ret = fstat(f->fd, &st) ? error_set(err, errno, "%s: %s", f->path, strerror(errno))
+				: check_type(f, &st, err);
 	if (!ret)
-		ret = take_lock(f, err);
+		ret = f->unlocked ? 0 : take_lock(f, err);
 	if (!ret)
 		ret = read_size(f, err);
 	if (!ret && f->size && !f->block_device && f->size < atomic_load(&f->bytes))
@@ -223,7 +224,7 @@ static int file_open(struct layer *layer, struct error *err)
 	return 0;
 }
 
-static void file_close(struct layer *layer)
+void file_close(struct layer *layer)
 {
 	struct file *f = (struct file *)layer;
 

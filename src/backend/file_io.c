@@ -10,6 +10,8 @@
  * buffer, one request at a time; the others that need it wait for it. It is never sent through the
  * page cache instead: direct and cached writes to one page at the same time lose data.
  *
+ * What is behind the end of the file reads as zeroes: a medium's last block may be there in part.
+ *
  * Durability. FLUSH is fdatasync. FUA is RWF_DSYNC, or fdatasync after what takes no flags.
  */
 #include <errno.h>
@@ -234,6 +236,12 @@ static void transferred(struct file *f, struct io *io, int result)
 			io_data_copy_in(io_data_slice(io->data, progress(io)), q->bounce,
 					(uint64_t)result);
 		op->offset += (uint64_t)result;
+	}
+	/* Where a file has an odd end, direct I/O can go no further. */
+	if (!status && io->op == IO_READ && progress(io) < io->length &&
+	    op->offset >= atomic_load_explicit(&f->bytes, memory_order_relaxed)) {
+		io_data_zero(io_data_slice(io->data, progress(io)), io->length - progress(io));
+		op->offset = io->offset + io->length;
 	}
 	if (!status && progress(io) < io->length) {
 		next_run(f, io);

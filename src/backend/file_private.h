@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* file_private.h - what the two files of the file back-end share: file.c opens, file_io.c serves */
+/*
+ * file_private.h - what the back-ends over a file share: file.c opens, file_io.c serves, and iso.c
+ * is another kind of the same
+ */
 #pragma once
 
 #include <stdatomic.h>
 
 #include "layer/layer.h"
 #include "util/log.h"
+
+enum direct { DIRECT_AUTO, DIRECT_ON, DIRECT_OFF };
 
 struct file {
 	struct layer layer;
@@ -14,6 +19,7 @@ struct file {
 	bool create;
 	int direct; /* enum direct */
 	bool discard;
+	bool unlocked; /* takes no lock: nobody is kept out */
 
 	int fd;        /* through the page cache; holds the lock */
 	int direct_fd; /* or -1 */
@@ -35,6 +41,11 @@ struct file_queue {
 	struct io **waiting_last;
 };
 
+/* file.c */
+int file_open(struct layer *layer, struct error *err);
+void file_close(struct layer *layer);
+
+/* file_io.c */
 void file_queue_open(struct layer *layer, struct io_queue *queue);
 void file_queue_close(struct layer *layer, struct io_queue *queue);
 void file_submit(struct layer *layer, struct io *io);

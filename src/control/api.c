@@ -8,7 +8,8 @@
  * of its own, for which run() keeps a timer. Whoever can open the socket may do anything, so its
  * mode is 0600.
  *
- * What is answered is in routes.c.
+ * What is answered is in routes.c. An answer that comes later leaves its connection suspended: the
+ * handler is called once more after it was resumed, and sends it then.
  */
 #include "control/api.h"
 
@@ -30,6 +31,7 @@
 #define CONNECTIONS 64    /* at a time; more wait */
 #define IDLE        10    /* seconds until a connection without traffic is closed */
 #define ROUNDS      16    /* of MHD_run() in one turn of the loop */
+#define PATIENCE    20    /* seconds until a request is told what it waits for */
 
 struct api {
 	char *path;
@@ -38,6 +40,7 @@ struct api {
 	int epoll_fd;
 	struct loop_watch *watch;
 	struct loop_timer timer;
+	struct list waiting; /* requests whose answer comes later */
 };
 
 /* --- one request -------------------------------------------------------------------- */
@@ -45,7 +48,10 @@ struct api {
 /* A request while its body comes in. */
 struct request {
 	struct call call; /* first */
+	struct api *api;
 	struct MHD_Connection *connection;
+	struct list link; /* in api.waiting */
+	unsigned status;  /* of an answer that came later */
 	size_t length;
 	bool too_large;
 	char body[BODY + 1];
@@ -89,6 +95,23 @@ static enum MHD_Result refuse_body(struct request *request)
 	return send_answer(request->connection, MHD_HTTP_CONTENT_TOO_LARGE, &request->call);
 }
 
+/* An answer that came later is there. */
+static void resume(struct request *request, unsigned status)
+{
+	request->status = status;
+	list_remove(&request->link);
+	MHD_resume_connection(request->connection);
+}
+
+static void answered(struct call *call, unsigned status)
+{
+	struct request *request = (struct request *)call;
+	struct loop *loop = request->api->daemon->control;
+
+	resume(request, status);
+	loop_timer_set(loop, &request->api->timer, loop_now(loop));
+}
+
 /* The header is there. A body that says it is too large is refused before it comes. */
 static enum MHD_Result begin(struct api *api, struct MHD_Connection *connection, const char *path,
 			     const char *method, void **state)
@@ -104,8 +127,12 @@ static enum MHD_Result begin(struct api *api, struct MHD_Connection *connection,
 				       .method = method,
 				       .path = path,
 				       .parameter = parameter,
+				       .answered = answered,
+				       .patience = PATIENCE * 1000000000ull,
 				       .body = request->body };
+	request->api = api;
 	request->connection = connection;
+	list_init(&request->link);
 	return length && strtoull(length, NULL, 10) > BODY ? refuse_body(request) : MHD_YES;
 }
 
@@ -130,11 +157,17 @@ static enum MHD_Result handle(void *data, struct MHD_Connection *connection, con
 	}
 	if (request->too_large)
 		return refuse_body(request);
+	if (request->status)
+		return send_answer(connection, request->status, &request->call);
 	request->call.path = path;
 	request->call.method = method;
 	request->call.length = request->length;
 	status = routes_answer(&request->call);
-	return send_answer(connection, status, &request->call);
+	if (status)
+		return send_answer(connection, status, &request->call);
+	list_add(&request->api->waiting, &request->link);
+	MHD_suspend_connection(connection);
+	return MHD_YES;
 }
 
 static void completed(void *data, struct MHD_Connection *connection, void **state,
@@ -214,10 +247,11 @@ struct api *api_open(const char *path, struct daemon *daemon, struct error *err)
 	}
 	if (api && (api->path = strdup(path)))
 		api->http = MHD_start_daemon(
-			MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, handle, api,
-			MHD_OPTION_EXTERNAL_LOGGER, log_http, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-			MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
-			IDLE, MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
+			MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+			handle, api, MHD_OPTION_EXTERNAL_LOGGER, log_http, NULL,
+			MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS,
+			MHD_OPTION_CONNECTION_TIMEOUT, IDLE, MHD_OPTION_NOTIFY_COMPLETED, completed,
+			NULL, MHD_OPTION_END);
 	if (!api || !api->http) {
 		error_set(err, ENOMEM, "api: %s: cannot start the HTTP server", path);
 		close(fd);
@@ -229,6 +263,7 @@ struct api *api_open(const char *path, struct daemon *daemon, struct error *err)
 	}
 	api->daemon = daemon;
 	api->epoll_fd = MHD_get_daemon_info(api->http, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+	list_init(&api->waiting);
 	loop_timer_init(&api->timer, time_out);
 	api->watch = loop_watch_add(daemon->control, api->epoll_fd, ready, api);
 	if (!api->watch) {
@@ -244,6 +279,13 @@ void api_close(struct api *api)
 {
 	if (!api)
 		return;
+	/* Those who wait are told, as far as one turn goes. */
+	list_for_each (link, &api->waiting) {
+		struct request *request = container_of(link, struct request, link);
+
+		resume(request, routes_cancel(&request->call));
+	}
+	run(api);
 	if (api->watch)
 		loop_watch_remove(api->daemon->control, api->watch);
 	loop_timer_cancel(&api->timer);

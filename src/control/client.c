@@ -5,11 +5,10 @@
  * One request, one answer, in HTTP/1.0, whose answer ends with the connection: so a client
  * needs no more of HTTP than the first line and where the body begins.
  */
-#include "control/client.h"
+#include "control/client_private.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <jansson.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +17,8 @@
 #include <unistd.h>
 
 #include "control/invocation.h"
-#include "control/qemu.h"
 #include "util/error.h"
 #include "util/must.h"
-#include "util/option.h"
 #include "util/unix_socket.h"
 
 #define PATIENCE 30          /* seconds for an answer */
@@ -107,8 +104,7 @@ static char *exchange(const char *api, const char *request, struct error *err)
 	return answer;
 }
 
-/* Asks, and complains if there is no good answer. The JSON is the caller's, or NULL. */
-static json_t *ask(const struct invocation *in, const char *method, const char *path,
+json_t *client_ask(const struct invocation *in, const char *method, const char *path,
 		   const char *body)
 {
 	char *api = find_api(in), *request, *answer, *content;
@@ -144,191 +140,36 @@ static json_t *ask(const struct invocation *in, const char *method, const char *
 	return json;
 }
 
-/* --- the commands ------------------------------------------------------------------- */
+/* --- paths and answers ---------------------------------------------------------------- */
 
-static const char *text_of(const json_t *object, const char *name)
+char *client_path(const char *format, ...)
+{
+	va_list args;
+	char *path;
+
+	va_start(args, format);
+	if (vasprintf(&path, format, args) < 0)
+		must(NULL);
+	va_end(args);
+	return path;
+}
+
+bool client_name(const char *name)
+{
+	if (*name && !name[strcspn(name, " \t\r\n/?#%")])
+		return true;
+	fprintf(stderr, "penstock: '%s' cannot be a name\n", name);
+	return false;
+}
+
+const char *client_text(const json_t *object, const char *name)
 {
 	const char *text = json_string_value(json_object_get(object, name));
 
 	return text ? text : "";
 }
 
-static uint64_t number_of(const json_t *object, const char *name)
+uint64_t client_number(const json_t *object, const char *name)
 {
 	return (uint64_t)json_integer_value(json_object_get(object, name));
-}
-
-/* "12.3G": three digits or four, as is best to compare. */
-static char *short_size(uint64_t bytes, char *text, size_t size)
-{
-	static const char units[] = "BKMGTPE";
-	double value = (double)bytes;
-	unsigned unit = 0;
-
-	while (value >= 1000) {
-		value /= 1024;
-		unit++;
-	}
-	snprintf(text, size, unit && value < 99.95 ? "%.1f%c" : "%.0f%c", value, units[unit]);
-	return text;
-}
-
-static const json_t *disk_called(const json_t *status, const char *name)
-{
-	const json_t *disks = json_object_get(status, "disks");
-
-	for (size_t i = 0; i < json_array_size(disks); i++)
-		if (!strcmp(text_of(json_array_get(disks, i), "name"), name))
-			return json_array_get(disks, i);
-	return NULL;
-}
-
-static void print_requests(const json_t *requests)
-{
-	const char *op;
-	char size[32];
-	json_t *kind;
-
-	json_object_foreach((json_t *)requests, op, kind)
-	{
-		const json_t *latency = json_object_get(kind, "latency-us");
-
-		if (!number_of(kind, "requests"))
-			continue;
-		printf("    %-12s %12" PRIu64 " requests %8s  %" PRIu64
-		       " errors  p50 %.0f us  p99 %.0f us\n",
-		       op, number_of(kind, "requests"),
-		       short_size(number_of(kind, "bytes"), size, sizeof size),
-		       number_of(kind, "errors"),
-		       json_number_value(json_object_get(latency, "p50")),
-		       json_number_value(json_object_get(latency, "p99")));
-	}
-}
-
-static void print_unit(const json_t *status, const json_t *unit)
-{
-	const char *disk = text_of(unit, "disk");
-	char size[32];
-
-	printf("  %-24s %-5s %-12s %8s\n", *text_of(unit, "unit") ? text_of(unit, "unit") : "-",
-	       text_of(unit, "type"), *disk ? disk : "(empty)",
-	       *disk ? short_size(number_of(disk_called(status, disk), "size"), size, sizeof size)
-		     : "-");
-	print_requests(json_object_get(unit, "requests"));
-}
-
-static void print_device(const json_t *status, const char *vm, const json_t *device)
-{
-	const json_t *units = json_object_get(device, "units");
-	bool connected = json_is_true(json_object_get(device, "connected"));
-
-	printf("%-12s %-14s %-9s %-6s %6" PRIu64 " %10" PRIu64 " %10" PRIu64 "  %s\n", vm,
-	       text_of(device, "name"),
-	       json_is_true(json_object_get(device, "broken")) ? "broken"
-	       : connected                                     ? "connected"
-							       : "waiting",
-	       *text_of(device, "ring") ? text_of(device, "ring") : "-",
-	       number_of(device, "running-queues"), number_of(device, "accesses"),
-	       number_of(device, "interrupts"), text_of(device, "socket"));
-	if (json_is_true(json_object_get(device, "broken")))
-		printf("  broken: %s\n", text_of(device, "reason"));
-	if (*text_of(device, "caveat"))
-		printf("  %s\n", text_of(device, "caveat"));
-	for (size_t i = 0; i < json_array_size(units); i++)
-		print_unit(status, json_array_get(units, i));
-}
-
-static void print_status(const json_t *status)
-{
-	const json_t *vms = json_object_get(status, "vms");
-
-	printf("penstock %s, process %" PRIu64 ", up %.0f s, %" PRIu64 " loop%s, %s\n\n",
-	       text_of(status, "version"), number_of(status, "pid"),
-	       json_real_value(json_object_get(status, "uptime-seconds")),
-	       number_of(status, "loops"), number_of(status, "loops") == 1 ? "" : "s",
-	       text_of(status, "engine"));
-	printf("%-12s %-14s %-9s %-6s %6s %10s %10s  %s\n", "VM", "DEVICE", "STATE", "RING",
-	       "QUEUES", "ACCESSES", "INTERRUPTS", "SOCKET");
-	printf("  %-24s %-5s %-12s %8s\n", "UNIT", "TYPE", "DISK", "SIZE");
-	for (size_t v = 0; v < json_array_size(vms); v++) {
-		const json_t *vm = json_array_get(vms, v),
-			     *devices = json_object_get(vm, "devices");
-
-		for (size_t i = 0; i < json_array_size(devices); i++)
-			print_device(status, text_of(vm, "name"), json_array_get(devices, i));
-	}
-}
-
-int client_status(const struct invocation *in)
-{
-	json_t *status = ask(in, "GET", "/v1/status", "");
-
-	if (!status)
-		return 1;
-	if (in->json) {
-		json_dumpf(status, stdout, JSON_INDENT(2));
-		printf("\n");
-	} else {
-		print_status(status);
-	}
-	json_decref(status);
-	return 0;
-}
-
-/* A path with a name in it that is sent as it is; names with other letters do not exist. */
-static char *path_of(const char *kind, const char *name, const char *what)
-{
-	char *path;
-
-	if (name[strcspn(name, " \t\r\n/?#%")]) {
-		fprintf(stderr, "penstock: '%s' cannot be a name\n", name);
-		return NULL;
-	}
-	if (asprintf(&path, "/v1/%s/%s/%s", kind, name, what) < 0)
-		must(NULL);
-	return path;
-}
-
-int client_resize(const struct invocation *in)
-{
-	const char *name = in->arguments[0], *size = in->arguments[1];
-	uint64_t bytes;
-	char *path, body[64], text[32];
-	json_t *disk;
-
-	if (parse_size(size, &bytes) || !bytes) {
-		fprintf(stderr,
-			"penstock resize: '%s' is not understood; expected a size such as 40G\n",
-			size);
-		return 2;
-	}
-	path = path_of("disks", name, "resize");
-	if (!path)
-		return 2;
-	snprintf(body, sizeof body, "{\"size\": %" PRIu64 "}", bytes);
-	disk = ask(in, "POST", path, body);
-	free(path);
-	if (!disk)
-		return 1;
-	printf("disk %s: %s\n", name, format_size(number_of(disk, "size"), text, sizeof text));
-	json_decref(disk);
-	return 0;
-}
-
-int client_qemu_args(const struct invocation *in)
-{
-	char *path, query[64];
-	json_t *answer;
-
-	snprintf(query, sizeof query, "qemu-args?memory=%" PRIu64, in->memory);
-	path = path_of("vms", in->arguments[0], query);
-	if (!path)
-		return 2;
-	answer = ask(in, "GET", path, "");
-	free(path);
-	if (!answer)
-		return 1;
-	qemu_print_args(json_object_get(answer, "args"));
-	json_decref(answer);
-	return 0;
 }

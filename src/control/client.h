@@ -4,6 +4,17 @@
 
 struct invocation;
 
+/* client_status.c */
 int client_status(const struct invocation *in);
+
+/* client_change.c */
 int client_resize(const struct invocation *in);
+int client_add_disk(const struct invocation *in);
+int client_remove_disk(const struct invocation *in);
+int client_insert(const struct invocation *in);
+int client_eject(const struct invocation *in);
+int client_attach(const struct invocation *in);
+int client_detach(const struct invocation *in);
+
+/* qemu.c */
 int client_qemu_args(const struct invocation *in);

@@ -46,7 +46,27 @@ static const struct option status_flags[] = {
 	{ 0 },
 };
 
-static const struct option resize_flags[] = { API_FLAG, { 0 } };
+static const struct option api_flags[] = { API_FLAG, { 0 } };
+
+#define FORCE_FLAG                                                                                 \
+	{                                                                                          \
+		.name = "force", .type = OPTION_BOOL,                                              \
+		.offset = offsetof(struct invocation, force),                                      \
+		.help = "Take the medium out although the guest has locked the drive."             \
+	}
+
+static const struct option insert_flags[] = {
+	API_FLAG,
+	{ .name = "iso",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, iso),
+	  .help = "Insert this image of a CD or DVD, in place of DISK: it becomes a disk with the name of "
+		  "the file, if it is none yet." },
+	FORCE_FLAG,
+	{ 0 },
+};
+
+static const struct option eject_flags[] = { API_FLAG, FORCE_FLAG, { 0 } };
 
 static const struct option qemu_flags[] = {
 	{ .name = "config",
@@ -144,7 +164,81 @@ const struct command commands[] = {
 		  "guest is told. A disk cannot be made smaller. The configuration file is "
 		  "not changed: where it gives the disk a size, give it the new one.",
 	  .example = "penstock resize db 40G\n",
-	  .flags = resize_flags },
+	  .flags = api_flags },
+	{ .name = "add-disk",
+	  .arguments = "DISK OPTIONS",
+	  .least = 2,
+	  .most = 2,
+	  .summary = "open another disk while penstock runs",
+	  .description =
+		  "Opens a disk called DISK, so that it can be inserted or attached. OPTIONS are in "
+		  "YAML (or JSON) what stands below the name of a disk in penstock.yaml(5): its "
+		  "options, and its stack. Relative paths are relative to the working directory of "
+		  "the running penstock. The configuration file is not changed: a disk that shall be "
+		  "there after a restart must be put there.",
+	  .example =
+		  "penstock add-disk tools '{stack: [iso: {path: /srv/tools.iso}]}'\n"
+		  "penstock add-disk more '{cache: writethrough, stack: [file: {path: /srv/more.img}]}'\n",
+	  .flags = api_flags },
+	{ .name = "remove-disk",
+	  .arguments = "DISK",
+	  .least = 1,
+	  .most = 1,
+	  .summary = "close a disk that no VM has",
+	  .description =
+		  "Closes DISK, and lets go of its image, which is not changed. A disk that is in a unit "
+		  "of a VM must be ejected or detached before. The configuration file is not changed "
+		  "either.",
+	  .example = "penstock remove-disk tools\n",
+	  .flags = api_flags },
+	{ .name = "insert",
+	  .arguments = "VM DEVICE/UNIT [DISK]",
+	  .least = 2,
+	  .most = 3,
+	  .summary = "put a disk into a drive while the guest runs",
+	  .description =
+		  "Puts DISK into a drive of a VM, in place of the medium that is there; the guest is "
+		  "told that the medium changed. DEVICE is a name such as ide0, UNIT one such as "
+		  "secondary-master or 2:0: penstock status shows them.\n\n"
+		  "It ends when nothing uses the old medium any more. A guest that has locked the drive, "
+		  "as it does while a medium is mounted, is told that somebody wants it, and the "
+		  "command fails; --force does not wait for the guest's consent.",
+	  .example = "penstock insert web ide0/secondary-master tools\n"
+		     "penstock insert web ide0/secondary-master --iso /srv/debian-12-netinst.iso\n",
+	  .flags = insert_flags },
+	{ .name = "eject",
+	  .arguments = "VM DEVICE/UNIT",
+	  .least = 2,
+	  .most = 2,
+	  .summary = "take the medium out of a drive",
+	  .description =
+		  "Leaves the drive empty, as penstock-insert(1) changes its medium. The disk "
+		  "stays open: penstock-remove-disk(1) closes it.",
+	  .example = "penstock eject web ide0/secondary-master\n"
+		     "penstock eject web ide0/secondary-master --force\n",
+	  .flags = eject_flags },
+	{ .name = "attach",
+	  .arguments = "VM DEVICE/UNIT [DISK]",
+	  .least = 2,
+	  .most = 3,
+	  .summary = "plug in a unit while the guest runs",
+	  .description =
+		  "Plugs in a unit with DISK (without: an empty drive) where the device has none; the "
+		  "guest is told. The device's kind must be one that can do that, such as SCSI: "
+		  "penstock status shows which units are free.",
+	  .example = "penstock attach web virtio-scsi0/3:0 more\n",
+	  .flags = api_flags },
+	{ .name = "detach",
+	  .arguments = "VM DEVICE/UNIT",
+	  .least = 2,
+	  .most = 2,
+	  .summary = "unplug a unit while the guest runs",
+	  .description =
+		  "Unplugs a unit; the guest is told, and finds it gone at once, so let it unmount what "
+		  "is on it before. It ends when nothing uses its disk any more. The disk stays open: "
+		  "penstock-remove-disk(1) closes it.",
+	  .example = "penstock detach web virtio-scsi0/3:0\n",
+	  .flags = api_flags },
 	{ .name = "qemu-args",
 	  .arguments = "VM",
 	  .least = 1,
@@ -153,7 +247,9 @@ const struct command commands[] = {
 	  .description =
 		  "Prints what to add to the command line of a stock QEMU so that it has the "
 		  "devices of VM. The guest's memory must be shared with penstock, so it is "
-		  "among these options; --memory says how much it is, in place of QEMU's -m.",
+		  "among these options; --memory says how much it is, in place of QEMU's -m.\n\n"
+		  "Devices over vfio-user, such as ide and pvscsi, take QEMU 10.1 or later, and their "
+		  "options in JSON; a note on standard error says so.",
 	  .example = "penstock qemu-args web --memory 4G\n"
 		     "penstock qemu-args web --config /etc/penstock/penstock.yaml\n",
 	  .flags = qemu_flags },
@@ -273,6 +369,10 @@ static int print_frontend(const struct frontend *frontend)
 	printf("%s - %s (device, over %s)\n\n", frontend->name, frontend->summary,
 	       frontend->transport->name);
 	print_wrapped(frontend->description, 0);
+	if (frontend->transport->caveat) {
+		printf("\nOf a device on this transport:\n");
+		print_wrapped(frontend->transport->caveat, 2);
+	}
 	printf("\nOptions:\n");
 	print_options(config_device_options, "");
 	print_options(frontend->options, "");
@@ -289,7 +389,7 @@ static int print_overview(void)
 	printf("usage: penstock COMMAND ...\n\n"
 	       "Gives virtual machines their disks, over vhost-user and vfio-user.\n\nCommands:\n");
 	for (const struct command *command = commands; command->name; command++)
-		printf("  %-10s %s\n", command->name, command->summary);
+		printf("  %-11s %s\n", command->name, command->summary);
 	printf("\nDevices:\n");
 	for (unsigned i = 0; frontend_registry[i]; i++)
 		printf("  %-11s %s\n", frontend_registry[i]->name, frontend_registry[i]->summary);
@@ -328,7 +428,7 @@ static int print_following(const struct command *command)
 		print_names(layer_find("file")->options, "", "=");
 		printf("stack=\n");
 		for (unsigned i = 0; layer_registry[i]; i++)
-			if (layer_registry[i]->backend && layer_registry[i] != layer_find("file"))
+			if (serve_by_name(layer_registry[i]))
 				printf("%s:\n", layer_registry[i]->name);
 	} else if (!strcmp(command->name, "help")) {
 		for (command = commands; command->name; command++)

@@ -253,8 +253,9 @@ static void read_disk(struct mistakes *mistakes, const struct node *node, struct
 {
 	static const char *const others[] = { "stack", NULL };
 	const struct node *stack = node_find(node, "stack"), *size = node_find(node, "size");
-	uint64_t block_size;
-	char where[120];
+	const struct layer_ops *backend;
+	uint32_t block_size;
+	char where[120], below[140];
 
 	snprintf(where, sizeof where, "disk '%s'", node->key);
 	disk->name = must(strdup(node->key));
@@ -263,19 +264,29 @@ static void read_disk(struct mistakes *mistakes, const struct node *node, struct
 	if (!reading_must_be(mistakes, node, where, NODE_MAPPING, "its options and its stack"))
 		return;
 	reading_options(mistakes, node, where, disk_options, &disk->config, others);
-	block_size = disk->config.block_size ? 4096 : 512;
-	if (size && disk->config.size % block_size)
-		reading_wrong(mistakes, size, where,
-			      "size: '%s' is not a multiple of the block size, %u", size->text,
-			      (unsigned)block_size);
 	if (!stack) {
 		reading_wrong(
 			mistakes, node, where,
 			"option 'stack' is missing; expected a list of layers, the back-end last");
 		return;
 	}
-	snprintf(where, sizeof where, "disk '%s': stack", node->key);
-	read_stack(mistakes, stack, where, disk);
+	snprintf(below, sizeof below, "%s: stack", where);
+	read_stack(mistakes, stack, below, disk);
+	if (!disk->count)
+		return;
+	backend = disk->layers[disk->count - 1].ops;
+	disk->config.read_only |= backend->read_only;
+	block_size = disk_block_size(&disk->config, backend);
+	if (size && disk->config.size % block_size)
+		reading_wrong(mistakes, size, where,
+			      "size: '%s' is not a multiple of the block size, %u", size->text,
+			      block_size);
+}
+
+bool config_read_disk(struct config_disk *disk, const struct node *node, struct mistakes *mistakes)
+{
+	read_disk(mistakes, node, disk);
+	return !mistakes->fatal;
 }
 
 /* --- VMs ---------------------------------------------------------------------------- */
@@ -299,6 +310,18 @@ static unsigned read_disk_name(struct mistakes *mistakes, const struct node *nod
 	return CONFIG_NO_DISK;
 }
 
+int config_check_shared(const char *disk, const struct disk_config *config, const char *here,
+			const char *there, struct error *err)
+{
+	if (strcmp(here, there) && (config->read_only || config->shared))
+		return 0;
+	return error_set(
+		err, EBUSY,
+		"disk '%s' is a device of VM '%s' already; expected each disk once, or with "
+		"read-only: true or shared: true once in each VM",
+		disk, there);
+}
+
 static bool has_disk(const struct config_device *device, unsigned disk)
 {
 	for (unsigned i = 0; i < device->count; i++)
@@ -307,28 +330,23 @@ static bool has_disk(const struct config_device *device, unsigned disk)
 	return false;
 }
 
-/*
- * A disk that is written by two guests that do not know of one another is soon destroyed. @unit is
- * the last one read, of the last device of the last VM.
- */
+/* @unit is the last one read, of the last device of the last VM. */
 static void check_shared(struct mistakes *mistakes, const struct node *node, const char *where,
 			 const struct config *config, struct config_unit *unit)
 {
 	const struct config_vm *here = &config->vms[config->vm_count - 1], *vm;
 	const struct config_disk *disk = &config->disks[unit->disk];
-	bool both = disk->config.read_only || disk->config.shared;
 	unsigned index = unit->disk;
+	struct error err = { 0 };
 
 	unit->disk = CONFIG_NO_DISK; /* not to be found itself */
 	for (vm = config->vms; vm <= here; vm++) {
 		for (unsigned d = 0; d < vm->count; d++) {
-			if (!has_disk(&vm->devices[d], index) || (vm != here && both))
+			if (!has_disk(&vm->devices[d], index) ||
+			    !config_check_shared(disk->name, &disk->config, here->name, vm->name,
+						 &err))
 				continue;
-			reading_wrong(
-				mistakes, node, where,
-				"disk '%s' is a device of VM '%s' already; expected each disk "
-				"once, or with read-only: true or shared: true once in each VM",
-				disk->name, vm->name);
+			reading_wrong(mistakes, node, where, "%s", err.text);
 			unit->disk = index;
 			return;
 		}
@@ -596,7 +614,8 @@ static void check_path(struct mistakes *mistakes, const struct node *disk, const
 	const struct node *path = node_find(layer, "path"), *create = node_find(layer, "create"),
 			  *read_only = node_find(disk, "read-only");
 	bool creates = reading_true(create);
-	int mode = reading_true(read_only) ? R_OK : R_OK | W_OK;
+	int mode = reading_true(read_only) || layer_find(layer->key)->read_only ? R_OK
+										: R_OK | W_OK;
 
 	if (!path || (access(path->text, F_OK) && creates))
 		return;
@@ -648,22 +667,24 @@ static void release_device(struct config_device *device)
 	free(device->name);
 }
 
+void config_release_disk(struct config_disk *disk)
+{
+	for (unsigned l = 0; l < disk->count; l++) {
+		for (unsigned s = 0; s < disk->layers[l].count; s++) {
+			free(disk->layers[l].settings[s].name);
+			free(disk->layers[l].settings[s].value);
+		}
+		free(disk->layers[l].settings);
+	}
+	free(disk->layers);
+	free(disk->name);
+	options_release(disk_options, &disk->config);
+}
+
 void config_release(struct config *config)
 {
-	for (unsigned i = 0; i < config->disk_count; i++) {
-		struct config_disk *disk = &config->disks[i];
-
-		for (unsigned l = 0; l < disk->count; l++) {
-			for (unsigned s = 0; s < disk->layers[l].count; s++) {
-				free(disk->layers[l].settings[s].name);
-				free(disk->layers[l].settings[s].value);
-			}
-			free(disk->layers[l].settings);
-		}
-		free(disk->layers);
-		free(disk->name);
-		options_release(disk_options, &disk->config);
-	}
+	for (unsigned i = 0; i < config->disk_count; i++)
+		config_release_disk(&config->disks[i]);
 	free(config->disks);
 	for (unsigned i = 0; i < config->vm_count; i++) {
 		struct config_vm *vm = &config->vms[i];

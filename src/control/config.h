@@ -9,6 +9,7 @@
 #include "layer/disk.h"
 #include "util/option.h"
 
+struct error;
 struct mistakes;
 struct node;
 
@@ -85,6 +86,17 @@ bool config_read(struct config *config, const struct node *tree, struct mistakes
  * nothing.
  */
 void config_check_files(const struct node *tree, struct mistakes *mistakes);
+
+/** Reads one disk, whose name is the key of @node, as config_read() does. @disk is zero before. */
+bool config_read_disk(struct config_disk *disk, const struct node *node, struct mistakes *mistakes);
+void config_release_disk(struct config_disk *disk);
+
+/**
+ * Whether a disk that is in a unit of VM @there may be in one of VM @here as well: a disk that is
+ * written by two guests that do not know of one another is soon destroyed. 0, or -EBUSY with @err.
+ */
+int config_check_shared(const char *disk, const struct disk_config *config, const char *here,
+			const char *there, struct error *err);
 
 /**
  * Parses a list of cores such as "1", "0-3" or "0,2,4-7" into @cpus, in its order. Returns how

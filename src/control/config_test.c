@@ -20,6 +20,11 @@
 #define DISKS "disks: {a: {stack: [null]}}\n"
 #define VMS   "vms: {v: [{virtio-blk: a, socket: s}]}\n"
 
+/* A device of several units, and disks for them. */
+#define SCSI(units)                                                                                \
+	"disks:\n  a: {stack: [null]}\n  b: {stack: [null]}\n  cd: {stack: [iso: {path: x}]}\n"    \
+	"vms: {v: [\n    {virtio-scsi: " units ", socket: s}]}\n"
+
 /* An option of the device as text, good until the next call. */
 static const char *setting(const struct config_device *device, const char *name)
 {
@@ -103,8 +108,7 @@ static void everything(void **state)
 		"      - pass: {}\n"
 		"      - file: {path: 'a b.img', create: yes}\n"
 		"  iso:\n"
-		"    read-only: on\n"
-		"    stack: [memory: {size: 1G}]\n";
+		"    stack: [pass, iso: {path: c.iso}]\n";
 	struct config config;
 
 	(void)state;
@@ -118,7 +122,7 @@ static void everything(void **state)
 	assert_int_equal(config.disk_count, 2);
 	assert_string_equal(config.disks[0].name, "db");
 	assert_int_equal(config.disks[0].config.size, 20ull << 30);
-	assert_int_equal(config.disks[0].config.block_size, 1);
+	assert_int_equal(config.disks[0].config.block_size, DISK_BLOCK_4096);
 	assert_int_equal(config.disks[0].config.cache, DISK_WRITETHROUGH);
 	assert_int_equal(config.disks[0].count, 4);
 	assert_string_equal(config.disks[0].layers[2].ops->name, "pass");
@@ -135,6 +139,41 @@ static void everything(void **state)
 	assert_string_equal(setting(&config.vms[0].devices[0], "queue-size"), "64");
 	assert_string_equal(config.vms[0].devices[1].socket, "/run/b");
 	assert_int_equal(config.vms[1].devices[0].units[0].disk, 1);
+	config_release(&config);
+}
+
+/* One unit, several, empty drives, none; a disk that cannot be written is in two VMs. */
+static void units(void **state)
+{
+	static const char text[] =
+		"disks:\n"
+		"  a: {stack: [null]}\n"
+		"  cd: {stack: [iso: {path: x}]}\n"
+		"vms:\n"
+		"  v:\n"
+		"    - {virtio-scsi: [a, {disk: cd, target: 3, lun: 1}, {type: cdrom, target: 4}], socket: s}\n"
+		"    - {virtio-scsi: [], socket: t}\n"
+		"  w:\n"
+		"    - {virtio-scsi: cd, socket: u}\n";
+	const struct config_device *device;
+	struct config config;
+	char value[20];
+
+	(void)state;
+	assert_string_equal(said_of(text, strlen(text), &config), "");
+	device = &config.vms[0].devices[0];
+	assert_string_equal(device->name, "virtio-scsi0");
+	assert_int_equal(device->count, 3);
+	assert_int_equal(device->units[0].disk, 0);
+	assert_int_equal(device->units[1].disk, 1);
+	assert_int_equal(device->units[2].disk, CONFIG_NO_DISK);
+	options_get(options_find(device->frontend->unit_options, "lun"), device->units[1].settings,
+		    value, sizeof value);
+	assert_string_equal(value, "1");
+	assert_string_equal(config.vms[0].devices[1].name, "virtio-scsi1");
+	assert_int_equal(config.vms[0].devices[1].count, 0);
+	assert_int_equal(config.vms[1].devices[0].count, 1);
+	assert_true(config.disks[1].config.read_only);
 	config_release(&config);
 }
 
@@ -200,6 +239,12 @@ static void wrong_files(void **state)
 		  "f:3: disk 'a': size: '1000' is out of range" },
 		{ "disks:\n  a:\n    size: 4608\n    block-size: 4096\n    stack: [null]\n" VMS,
 		  "f:3: disk 'a': size: '4608' is not a multiple of the block size, 4096" },
+		{ "disks:\n  a:\n    size: 5K\n    stack: [iso: {path: x}]\n" VMS,
+		  "f:3: disk 'a': size: '5K' is not a multiple of the block size, 2048" },
+		{ "disks:\n  a:\n    block-size: 1024\n    stack: [null]\n" VMS,
+		  "f:3: disk 'a': block-size: '1024'" },
+		{ "disks:\n  a:\n    stack: [iso: {path: x, create: true}]\n" VMS,
+		  "f:3: disk 'a': stack: iso: no option 'create'; expected: path" },
 		{ "disks:\n  a: {}\n" VMS, "f:2: disk 'a': option 'stack' is missing" },
 		{ "disks:\n  a:\n    stack: null\n" VMS,
 		  "f:3: disk 'a': stack: found a single value" },
@@ -243,6 +288,20 @@ static void wrong_files(void **state)
 		{ "disks: {a: {read-only: true, stack: [null]}}\n"
 		  "vms:\n  v:\n    - {virtio-blk: a, socket: s}\n    - {virtio-blk: a, socket: t}\n",
 		  "f:5: VM 'v': disk 'a' is a device of VM 'v' already" },
+		/* units */
+		{ SCSI("[a, {disk: b, lun: 1}, {disk: a, lun: 2}]"),
+		  "f:6: VM 'v': disk 'a' is a device of VM 'v' already" },
+		{ SCSI("[{disk: b, lnu: 1}]"),
+		  "f:6: VM 'v': no option 'lnu'; did you mean 'lun'?" },
+		{ SCSI("[{disk: b, lun: x}]"), "f:6: VM 'v': lun: 'x'" },
+		{ SCSI("[{disk: b, type: floppy}]"), "f:6: VM 'v': type: 'floppy'" },
+		{ SCSI("[{disk: [b]}]"), "f:6: VM 'v': found a list; expected the name of a disk" },
+		{ SCSI("[[b]]"), "f:6: VM 'v': found a list; expected virtio-scsi" },
+		{ SCSI("[c]"), "f:6: VM 'v': virtio-scsi: no disk 'c'" },
+		{ SCSI("[{disk: c}]"), "f:6: VM 'v': virtio-scsi: no disk 'c'" },
+		{ SCSI("[cd, {disk: cd, target: 1}]"), "disk 'cd' is a device of VM 'v' already" },
+		{ SCSI("a, socket: t}, {virtio-blk: a"),
+		  "f:6: VM 'v': disk 'a' is a device of VM 'v' already" },
 		{ DISKS "vms: {v: [{virtio-blk: a, socket: "
 			"/a2345678901234567890123456789012345678901234567890123456789/"
 			"a2345678901234567890123456789012345678901234567890123456789}]}\n",
@@ -369,7 +428,7 @@ static void serve_options(void **state)
 	assert_string_equal(said_of_serve("null:", options, 5, &config), "");
 	assert_string_equal(config.disks[0].name, SERVE_DISK);
 	assert_int_equal(config.disks[0].config.size, 0); /* it is the back-end's */
-	assert_int_equal(config.disks[0].config.block_size, 1);
+	assert_int_equal(config.disks[0].config.block_size, DISK_BLOCK_4096);
 	assert_int_equal(config.disks[0].count, 3);
 	assert_string_equal(config.disks[0].layers[0].ops->name, "pass");
 	assert_string_equal(config.disks[0].layers[2].ops->name, "null");
@@ -401,6 +460,7 @@ static void serve_mistakes(void **state)
 		{ "null:", "size=", "size: '' is not understood" },
 		{ "null:", "=4G", "no option ''" },
 		{ "null:", "queues=0", "queues: '0' is out of range" },
+		{ "iso:", "queues=1", "iso:: no such image" },
 		{ "null:", "stack=null", "null is a back-end" },
 		{ "null:", "stack=pas", "no layer or back-end 'pas'; did you mean 'pass'?" },
 		{ "null:", "socket=t", "'socket' is given twice" },
@@ -456,11 +516,12 @@ static void cpus(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(everything),           cmocka_unit_test(examples),
-		cmocka_unit_test(wrong_files),          cmocka_unit_test(nasty_yaml),
-		cmocka_unit_test(large_yaml),           cmocka_unit_test(cut_off),
-		cmocka_unit_test(all_mistakes_at_once), cmocka_unit_test(serve_options),
-		cmocka_unit_test(serve_mistakes),       cmocka_unit_test(cpus),
+		cmocka_unit_test(everything),    cmocka_unit_test(units),
+		cmocka_unit_test(examples),      cmocka_unit_test(wrong_files),
+		cmocka_unit_test(nasty_yaml),    cmocka_unit_test(large_yaml),
+		cmocka_unit_test(cut_off),       cmocka_unit_test(all_mistakes_at_once),
+		cmocka_unit_test(serve_options), cmocka_unit_test(serve_mistakes),
+		cmocka_unit_test(cpus),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

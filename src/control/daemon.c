@@ -6,7 +6,8 @@
  * own. Start-up is the control loop's first message: loops, disks, devices, sockets, API,
  * in this order, and only then are we ready. There is one way down, whether a signal came or
  * starting failed half way: what is in flight drains, then everything is closed in the
- * reverse order. So nothing starts half.
+ * reverse order. So nothing starts half. Whatever must end before anything is closed (a server, a
+ * disk that is being opened, a change of a unit) holds the daemon.
  *
  * Signals are blocked, and read from a descriptor that the control loop watches.
  */
@@ -198,6 +199,7 @@ static int listen_for_vmms(struct daemon *d, struct error *err)
 		slot->server = slot->config->frontend->transport->listen(slot->device, &loops, err);
 		if (!slot->server)
 			return error_prefix(err, "VM '%s'", slot->vm->name);
+		daemon_hold(d);
 		loops.first = (loops.first + slot->device->queues) % d->loop_count;
 		log_device(slot);
 	}
@@ -232,8 +234,10 @@ static void start(struct loop_message *message)
 
 /* --- shutdown: the same backwards --------------------------------------------------- */
 
-static void all_closed(struct daemon *d)
+static void all_closed(struct loop_message *message)
 {
+	struct daemon *d = container_of(message, struct daemon, end);
+
 	while (d->device_count) {
 		struct device *device = d->devices[--d->device_count].device;
 
@@ -252,12 +256,21 @@ static void all_closed(struct daemon *d)
 	loop_stop(d->control);
 }
 
+void daemon_hold(struct daemon *daemon)
+{
+	daemon->holds++;
+}
+
+void daemon_let_go(struct daemon *daemon)
+{
+	/* Later, for whoever lets go may be called by what is closed then. */
+	if (!--daemon->holds)
+		loop_send(daemon->control, &daemon->end);
+}
+
 static void server_closed(void *data)
 {
-	struct daemon *d = data;
-
-	if (!--d->closing)
-		all_closed(d);
+	daemon_let_go(data);
 }
 
 static void stop(struct daemon *d)
@@ -266,18 +279,16 @@ static void stop(struct daemon *d)
 	notify("STOPPING=1\nSTATUS=Waiting for what is in flight.");
 	api_close(d->api);
 	d->api = NULL;
-	d->closing = 1;
 	for (unsigned i = 0; i < d->device_count; i++) {
 		struct daemon_device *slot = &d->devices[i];
 		void *server = slot->server;
 
 		if (!server)
 			continue;
-		d->closing++;
 		slot->server = NULL;
 		slot->config->frontend->transport->close(server, server_closed, d);
 	}
-	server_closed(d);
+	daemon_let_go(d);
 }
 
 /* --- signals ------------------------------------------------------------------------ */
@@ -338,9 +349,13 @@ int daemon_run(const struct config *config)
 	 * it from epoll: io_uring would hold the sockets for some time after we are killed.
 	 */
 	struct loop_config control = { .name = "penstock", .engine = LOOP_THREADS, .cpu = -1 };
-	struct daemon d = { .config = config, .start.run = start };
+	struct daemon d = {
+		.config = config, .holds = 1, .start.run = start, .end.run = all_closed
+	};
 	struct error err = { 0 };
 
+	list_init(&d.openings);
+	list_init(&d.changes);
 	log_set_level((enum log_level)config->log_level);
 	raise_file_limit();
 	memory_guard_install();

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "loop/loop.h"
+#include "util/list.h"
 
 struct api;
 struct config;
@@ -29,18 +30,20 @@ struct daemon {
 	struct loop *control; /**< this thread's: sockets, API, signals */
 	struct loop **loops;  /**< those that serve queues */
 	unsigned loop_count;
-	struct disk **disks; /**< in the order of the configuration */
+	struct disk **disks; /**< those of the configuration in its order, then others */
 	unsigned disk_count;
-	struct daemon_device *devices; /**< likewise */
+	struct daemon_device *devices; /**< in the order of the configuration */
 	unsigned device_count;
+	struct list openings; /**< disks that are being opened, see disks.c */
+	struct list changes;  /**< changes of units that are under way, see units.c */
 	struct api *api;
 	struct loop_watch *signals;
 	int signal_fd;
 	uint64_t started; /**< ns, loop_now() when it was ready */
 	bool ending;
-	unsigned closing; /**< servers that are not closed yet, and one while they are told to */
-	int status;       /**< to exit with */
-	struct loop_message start;
+	unsigned holds; /**< see daemon_hold() */
+	int status;     /**< to exit with */
+	struct loop_message start, end;
 };
 
 /**
@@ -48,6 +51,10 @@ struct daemon {
  * closed again. Returns the exit status.
  */
 int daemon_run(const struct config *config);
+
+/** Keeps all that runs from being closed when the daemon ends, until daemon_let_go(). */
+void daemon_hold(struct daemon *daemon);
+void daemon_let_go(struct daemon *daemon);
 
 /** The disk called @name, or NULL. */
 struct disk *daemon_disk(const struct daemon *daemon, const char *name);

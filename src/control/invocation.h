@@ -14,9 +14,9 @@ struct invocation {
 	unsigned count;
 	struct node *settings; /**< flags that are of config_options: a mapping */
 
-	char *api, *config, *socket; /**< NULL: not given */
-	uint64_t memory;             /**< bytes */
-	bool json, names;
+	char *api, *config, *iso, *socket; /**< NULL: not given */
+	uint64_t memory;                   /**< bytes */
+	bool force, json, names;
 };
 
 /**

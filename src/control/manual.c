@@ -110,8 +110,10 @@ static void option_text(const struct option *row, bool flag)
 
 static void option_list(const struct option *table)
 {
+	if (!table || !table->name)
+		return;
 	fputs(".Bl -tag -width Ds\n", out);
-	for (; table && table->name; table++) {
+	for (; table->name; table++) {
 		fprintf(out, ".It Cm %s\n", table->name);
 		option_text(table, false);
 	}
@@ -265,7 +267,9 @@ static void write_configuration(const char *example)
 	      "mapping: its kind with the name of its disk, as in virtio-blk: data, and its "
 	      "options. Kinds that have several units take a list of them, each the name of a disk "
 	      "or a mapping of options of the unit with disk among them. A disk can be in one unit "
-	      "only; one that is read-only or shared, in one of each VM. All devices have:");
+	      "only; one that is read-only or shared, in one of each VM. In messages and commands "
+	      "devices are called by their kind and a number: virtio-blk0 is the first of a VM. All "
+	      "devices have:");
 	option_list(config_device_options);
 	fputs(".Pp\nThe kinds of devices, and where to read of their options:\n"
 	      ".Bl -tag -width Ds\n",
@@ -287,6 +291,68 @@ static void write_configuration(const char *example)
 	see_also(".Xr penstock 1 ,\n.Xr penstock-check 1 ,\n.Xr penstock-run 1\n");
 }
 
+/* --- what the control API answers with ------------------------------------------------ */
+
+struct member {
+	const char *name, *text;
+};
+
+static const struct member disk_members[] = {
+	{ "options of the disk", "As in penstock.yaml(5): size (bytes), block-size (bytes), cache, "
+				 "read-only, shared." },
+	{ "name", "Its name." },
+	{ "stack", "Its layers and its back-end with all their options, as in penstock.yaml(5)." },
+	{ "vms", "Names of the VMs that have it." },
+	{ "units", "Where they have it: a list of {vm, device, unit}." },
+	{ 0 },
+};
+
+static const struct member device_members[] = {
+	{ "options of the device", "As in penstock.yaml(5), socket among them." },
+	{ "KIND", "The name of its disk, of kinds that have but one: virtio-blk." },
+	{ "kind", "virtio-blk, ..." },
+	{ "name", "Its name within the VM: the kind and a number, as virtio-blk0." },
+	{ "transport", "vhost-user or vfio-user." },
+	{ "connected", "True while a VMM is attached." },
+	{ "broken", "True after the device was stopped because of what its guest or VMM did; "
+		    "reason says why." },
+	{ "caveat",
+	  "What its VMM cannot do with it, such as migrate; absent if there is nothing to "
+	  "say." },
+	{ "ring", "split or packed, once negotiated; else an empty text." },
+	{ "running-queues", "Queues in service now." },
+	{ "accesses", "Notifications by the guest, and its accesses to registers." },
+	{ "interrupts", "Interrupts sent to the guest." },
+	{ "in-flight, requests", "As of a unit, of all units together." },
+	{ "units", "A list of the units that are present." },
+	{ "free-units", "Names of units that can be attached." },
+	{ 0 },
+};
+
+static const struct member unit_members[] = {
+	{ "unit", "Its name within the device: secondary-master, 2:0; empty if there is but one." },
+	{ "type", "disk or cdrom." },
+	{ "present", "False: nothing is attached there." },
+	{ "disk", "Name of its disk; absent if the drive is empty." },
+	{ "in-flight", "Requests taken and not yet completed." },
+	{ "requests",
+	  "For each of read, write, flush, discard and write-zeroes: requests, bytes, "
+	  "errors, and latency-us with mean, p50 and p99. They count on when another disk "
+	  "is inserted." },
+	{ "vm, device", "In answers to requests about the unit: whose it is." },
+	{ 0 },
+};
+
+static void write_members(const char *title, const struct member *member)
+{
+	fprintf(out, ".Ss %s\n.Bl -tag -width Ds\n", title);
+	for (; member->name; member++) {
+		fprintf(out, ".It Li %s\n", member->name);
+		prose(member->text);
+	}
+	fputs(".El\n", out);
+}
+
 /* --- penstock-api(7) ---------------------------------------------------------------- */
 
 static void write_api(void)
@@ -304,11 +370,17 @@ static void write_api(void)
 		prose(route->summary);
 	}
 	fputs(".El\n", out);
+	write_members("A disk", disk_members);
+	write_members("A device", device_members);
+	write_members("A unit of a device", unit_members);
 	fputs(".Ss Errors\n", out);
 	prose("An answer other than 200 is {\"error\": TEXT}. 400: the request is wrong. 404: "
-	      "there is no such path, disk or VM. 405: the method is not possible there; Allow "
-	      "says which are. 409: not possible as things are. 413: the body is larger than 64 "
-	      "KiB. 507: the host has no room. 500: something else failed.");
+	      "there is no such path, disk, VM, device or unit. 405: the method is not possible "
+	      "there; Allow says which are. 409: not possible as things are: a disk is in use, a "
+	      "drive is locked by its guest, a device cannot do that. 413: the body is larger than "
+	      "64 KiB. 503: penstock ends. 504: what was asked for is under way still, and goes on; "
+	      "the text says what it waits for. 507: the host has no room. 500: something else "
+	      "failed.");
 	fputs(".Ss Metrics\n.Bl -tag -width Ds\n", out);
 	for (const struct metric *metric = metrics; metric->name; metric++) {
 		fprintf(out, ".It Li %s\n%s: ", metric->name, metric->type);
@@ -317,12 +389,15 @@ static void write_api(void)
 	fputs(".El\n.Pp\n", out);
 	prose("Metrics of queues have the labels vm, device and queue; those of requests also unit, "
 	      "disk and op, one of read, write, flush, discard and write-zeroes, and appear with "
-	      "the first request of that kind. The buckets of the latency are powers of two of a "
+	      "the first request of that kind; they count on when another disk is inserted. The "
+	      "buckets of the latency are powers of two of a "
 	      "microsecond.");
 	section("EXAMPLES");
 	literal("curl --unix-socket /run/penstock.sock http://penstock/v1/status\n"
 		"curl --unix-socket /run/penstock.sock http://penstock/v1/disks/db/resize \\\n"
-		"    --data '{\"size\": \"40G\"}'\n");
+		"    --data '{\"size\": \"40G\"}'\n"
+		"curl --unix-socket /run/penstock.sock -X PUT --data '{\"disk\": \"tools\"}' \\\n"
+		"    http://penstock/v1/vms/web/devices/ide0/units/secondary-master\n");
 	see_also(".Xr penstock 1 ,\n.Xr penstock-status 1 ,\n.Xr penstock.yaml 5\n");
 }
 
@@ -361,6 +436,11 @@ static void write_frontend(const struct frontend *frontend)
 	fprintf(out, ".Nm %s\nis a kind of device of\n.Xr penstock 1 ,\nserved over %s.\n",
 		frontend->name, frontend->transport->name);
 	prose(frontend->description);
+	if (frontend->transport->caveat) {
+		fputs(".Pp\nOf a device on this transport: ", out);
+		escaped(frontend->transport->caveat, strlen(frontend->transport->caveat));
+		fputs(".\n", out);
+	}
 	fputs(".Pp\nThe options are:\n", out);
 	option_list(config_device_options);
 	option_list(frontend->options);

@@ -4,18 +4,22 @@
  *
  * vhost-user needs the guest's memory to be shared, so it is a memory object of QEMU's, and
  * -m must say the same size. Paths become absolute, for QEMU to be started anywhere.
- * reconnect=1 lets the guest go on after a restart of penstock (vhost-user). Devices on vfio-user
- * take a QEMU of 10.1 or later.
+ * reconnect=1 lets the guest go on after a restart of penstock, where the device can do that
+ * (frontend.h, reconnects). Devices on vfio-user take a QEMU of 10.1 or later, to which it is
+ * reconnect-ms=1000; a QEMU before 9.2 does not know that.
  */
 #include "control/qemu.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "control/client_private.h"
 #include "control/config.h"
+#include "control/invocation.h"
 #include "util/must.h"
 #include "util/suggest.h"
 
@@ -63,6 +67,14 @@ static void write_value(FILE *out, const struct config_device *device, const cha
 	      out);
 }
 
+static bool takes_vfio_user(const struct config_vm *vm)
+{
+	for (unsigned i = 0; i < vm->count; i++)
+		if (!vm->devices[i].frontend->qemu_device)
+			return true;
+	return false;
+}
+
 /* vhost-user: a socket as a chardev, and a device on it. */
 static int append_chardev(json_t *args, const struct config_vm *vm, unsigned index,
 			  const char *path)
@@ -89,7 +101,10 @@ static int append_chardev(json_t *args, const struct config_vm *vm, unsigned ind
 	}
 	fclose(out);
 	failed = append(args, "-chardev") |
-		 append(args, "socket,id=%s,path=%s,reconnect=1", chardev, path) |
+		 append(args, "socket,id=%s,path=%s%s", chardev, path,
+			!device->frontend->reconnects ? ""
+			: takes_vfio_user(vm)         ? ",reconnect-ms=1000"
+						      : ",reconnect=1") |
 		 append(args, "-device") | append(args, "%s", text);
 	free(text);
 	return failed;
@@ -121,6 +136,20 @@ static int append_device(json_t *args, const struct config_vm *vm, unsigned inde
 	return append_chardev(args, vm, index, path);
 }
 
+/* What not every QEMU can do; NULL if each can. The caller's. */
+static json_t *note_of(const struct config_vm *vm)
+{
+	char names[300] = "";
+	size_t n = 0;
+
+	for (unsigned i = 0; i < vm->count && n < sizeof names; i++)
+		if (!vm->devices[i].frontend->qemu_device)
+			n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "",
+					      vm->devices[i].name);
+	return n ? json_sprintf("%s: this takes QEMU 10.1 or later, which has vfio-user-pci", names)
+		 : NULL;
+}
+
 json_t *qemu_args(const struct config_vm *vm, uint64_t memory)
 {
 	json_t *args = json_array();
@@ -135,7 +164,8 @@ json_t *qemu_args(const struct config_vm *vm, uint64_t memory)
 	for (unsigned i = 0; i < vm->count; i++)
 		failed |= append_device(args, vm, i);
 	if (!failed)
-		return args;
+		return json_pack("{s:s, s:o, s:o*}", "vm", vm->name, "args", args, "note",
+				 note_of(vm));
 	json_decref(args);
 	return NULL;
 }
@@ -159,8 +189,11 @@ static void print_quoted(const char *text)
 	putchar('\'');
 }
 
-void qemu_print_args(const json_t *args)
+void qemu_print_args(const json_t *answer)
 {
+	const json_t *args = json_object_get(answer, "args");
+	const char *note = client_text(answer, "note");
+
 	for (size_t i = 0; i < json_array_size(args); i++) {
 		const char *text = json_string_value(json_array_get(args, i));
 
@@ -169,6 +202,8 @@ void qemu_print_args(const json_t *args)
 		print_quoted(text);
 	}
 	putchar('\n');
+	if (*note)
+		fprintf(stderr, "penstock: note: %s\n", note);
 }
 
 int qemu_print(const struct config *config, const char *name, uint64_t memory)
@@ -190,4 +225,21 @@ int qemu_print(const struct config *config, const char *name, uint64_t memory)
 		nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
 		nearest.best ? "'?" : "");
 	return 2;
+}
+
+int client_qemu_args(const struct invocation *in)
+{
+	json_t *answer;
+	char *path;
+
+	if (!client_name(in->arguments[0]))
+		return 2;
+	path = client_path("/v1/vms/%s/qemu-args?memory=%" PRIu64, in->arguments[0], in->memory);
+	answer = client_ask(in, "GET", path, "");
+	free(path);
+	if (!answer)
+		return 1;
+	qemu_print_args(answer);
+	json_decref(answer);
+	return 0;
 }

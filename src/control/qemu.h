@@ -11,12 +11,14 @@ struct config_vm;
 /** Memory of a VM when nothing is said, bytes. */
 #define QEMU_MEMORY (1ull << 30)
 
-/** QEMU's options, one string for each argument. @memory: the VM's, bytes. NULL if memory is short.
+/**
+ * {"vm": its name, "args": QEMU's options, a text for each argument, "note": what QEMU it takes, if
+ * not any}. @memory: the VM's, bytes. NULL if memory is short.
  */
 json_t *qemu_args(const struct config_vm *vm, uint64_t memory);
 
-/** Prints an array of arguments for a shell, one option a line. */
-void qemu_print_args(const json_t *args);
+/** Prints that for a shell, one option a line, and the note for a person (standard error). */
+void qemu_print_args(const json_t *answer);
 
 /** Prints those of the VM @name of @config. Returns the exit status. */
 int qemu_print(const struct config *config, const char *name, uint64_t memory);

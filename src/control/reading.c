@@ -20,7 +20,7 @@ void reading_wrong(struct mistakes *mistakes, const struct node *node, const cha
 	va_start(args, format);
 	vsnprintf(text, sizeof text, format, args);
 	va_end(args);
-	if (node->line && *where)
+	if (mistakes->file && *where)
 		mistake(mistakes, node->line, "%s: %s", where, text);
 	else
 		mistake(mistakes, node->line, "%s", text);

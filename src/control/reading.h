@@ -9,7 +9,7 @@
 struct mistakes;
 struct option;
 
-/** Says a mistake about @node: "WHERE: TEXT". A value without a line needs no where. */
+/** Says a mistake about @node: "WHERE: TEXT". On the command line there is one place only. */
 void reading_wrong(struct mistakes *mistakes, const struct node *node, const char *where,
 		   const char *format, ...) __attribute__((format(printf, 4, 5)));
 

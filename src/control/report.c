@@ -31,7 +31,8 @@ static json_t *value_of(const struct option *row, const void *object)
 	case OPTION_BOOL:
 		return json_boolean(*text == 't');
 	case OPTION_UINT:
-		return json_integer((json_int_t)(*(const uint64_t *)at));
+		return *text == 'a' ? json_string(text)
+				    : json_integer((json_int_t)(*(const uint64_t *)at));
 	default:
 		return json_string(text);
 	}
@@ -74,26 +75,35 @@ static json_t *stack_of(const struct stack *stack)
 	return json;
 }
 
-static bool device_has(const struct device *device, const struct disk *disk)
+/* The units of @slot that have @disk, into @units; and its VM into @vms. */
+static void add_users(const struct daemon_device *slot, const struct disk *disk, json_t *vms,
+		      json_t *units)
 {
-	for (unsigned i = 0; i < device->unit_count; i++)
-		if (device->units[i].disk == disk)
-			return true;
-	return false;
+	const struct device *device = slot->device;
+
+	for (unsigned i = 0; i < device->unit_count; i++) {
+		if (device->units[i].disk != disk)
+			continue;
+		json_array_append_new(vms, json_string(slot->vm->name));
+		json_array_append_new(units,
+				      json_pack("{s:s, s:s, s:s}", "vm", slot->vm->name, "device",
+						device->name, "unit", device->units[i].name));
+	}
 }
 
 json_t *report_disk(const struct daemon *daemon, const struct disk *disk)
 {
-	json_t *json = options_of(disk_options, &disk->config), *vms = json_array();
+	json_t *json = options_of(disk_options, &disk->config), *vms = json_array(),
+	       *units = json_array();
 
 	for (unsigned i = 0; i < daemon->device_count; i++)
-		if (device_has(daemon->devices[i].device, disk))
-			json_array_append_new(vms, json_string(daemon->devices[i].vm->name));
+		add_users(&daemon->devices[i], disk, vms, units);
 	json_object_set_new(json, "name", json_string(disk->name));
 	json_object_set_new(json, "size", json_integer((json_int_t)atomic_load(&disk->size)));
 	json_object_set_new(json, "block-size", json_integer(disk->block_size));
 	json_object_set_new(json, "stack", stack_of(disk->stack));
 	json_object_set_new(json, "vms", vms);
+	json_object_set_new(json, "units", units);
 	return json;
 }
 
@@ -192,11 +202,21 @@ static json_t *unit_of(const struct device *device, const struct device_unit *un
 			 requests_of(device, unit, 1));
 }
 
+json_t *report_unit(const struct daemon_device *slot, unsigned unit)
+{
+	json_t *json = unit_of(slot->device, &slot->device->units[unit]);
+
+	json_object_set_new(json, "vm", json_string(slot->vm->name));
+	json_object_set_new(json, "device", json_string(slot->device->name));
+	return json;
+}
+
 static json_t *device_of(const struct daemon_device *slot)
 {
 	const struct device *device = slot->device;
 	const struct frontend *frontend = slot->config->frontend;
-	json_t *json = options_of(frontend->options, slot->config->settings), *units = json_array();
+	json_t *json = options_of(frontend->options, slot->config->settings), *units = json_array(),
+	       *free_units = json_array();
 	uint64_t accesses = 0, interrupts = 0;
 
 	for (unsigned q = 0; q < device->queues; q++) {
@@ -206,7 +226,9 @@ static json_t *device_of(const struct daemon_device *slot)
 	for (unsigned i = 0; i < device->unit_count; i++)
 		if (device->units[i].present)
 			json_array_append_new(units, unit_of(device, &device->units[i]));
-	if (frontend->units == 1)
+		else if (device->ops->attach)
+			json_array_append_new(free_units, json_string(device->units[i].name));
+	if (frontend->units == 1 && device->units[0].disk)
 		json_object_set_new(json, device->kind, json_string(device->units[0].disk->name));
 	json_object_set_new(json, "kind", json_string(device->kind));
 	json_object_set_new(json, "name", json_string(device->name));
@@ -227,6 +249,7 @@ static json_t *device_of(const struct daemon_device *slot)
 	json_object_set_new(json, "requests",
 			    requests_of(device, device->units, device->unit_count));
 	json_object_set_new(json, "units", units);
+	json_object_set_new(json, "free-units", free_units);
 	return json;
 }
 
@@ -303,11 +326,12 @@ json_t *report_frontends(void)
 		const struct frontend *frontend = frontend_registry[i];
 
 		json_array_append_new(
-			json, json_pack("{s:s, s:s, s:s, s:i, s:o, s:o}", "name", frontend->name,
-					"transport", frontend->transport->name, "summary",
-					frontend->summary, "units", (int)frontend->units, "options",
-					table_of(frontend->options), "unit-options",
-					table_of(frontend->unit_options)));
+			json, json_pack("{s:s, s:s, s:s, s:i, s:b, s:b, s:o, s:o}", "name",
+					frontend->name, "transport", frontend->transport->name,
+					"summary", frontend->summary, "units", (int)frontend->units,
+					"empty-units", frontend->empty_units, "hot-plug",
+					frontend->hot_plug, "options", table_of(frontend->options),
+					"unit-options", table_of(frontend->unit_options)));
 	}
 	return json;
 }

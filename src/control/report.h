@@ -6,6 +6,7 @@
 
 struct config_vm;
 struct daemon;
+struct daemon_device;
 struct disk;
 
 /** Each returns a new object, or NULL if memory is short. */
@@ -14,5 +15,7 @@ json_t *report_disks(const struct daemon *daemon);
 json_t *report_disk(const struct daemon *daemon, const struct disk *disk);
 json_t *report_vms(const struct daemon *daemon);
 json_t *report_vm(const struct daemon *daemon, const struct config_vm *vm);
+/** The unit number @unit of a device. */
+json_t *report_unit(const struct daemon_device *slot, unsigned unit);
 json_t *report_layers(void);
 json_t *report_frontends(void);

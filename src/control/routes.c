@@ -4,27 +4,28 @@
  *
  * One table: method, path, what it does. Paths begin with a version; within one, answers
  * may gain members, and none goes or changes its meaning. An error is {"error": TEXT} with
- * the status that fits.
+ * the status that fits. What changes something is in changes.c.
  */
 #include "control/routes.h"
 
-#include <errno.h>
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/changes.h"
 #include "control/config.h"
 #include "control/daemon.h"
 #include "control/metrics.h"
 #include "control/qemu.h"
 #include "control/report.h"
+#include "control/units.h"
+#include "layer/disk.h"
 #include "util/error.h"
+#include "util/suggest.h"
 
-static unsigned fail(struct call *call, unsigned status, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static unsigned fail(struct call *call, unsigned status, const char *format, ...)
+unsigned route_fail(struct call *call, unsigned status, const char *format, ...)
 {
 	char text[600];
 	va_list args;
@@ -36,93 +37,46 @@ static unsigned fail(struct call *call, unsigned status, const char *format, ...
 	return status;
 }
 
-static unsigned answer(struct call *call, json_t *json)
+unsigned route_answer(struct call *call, json_t *json)
 {
 	call->json = json;
-	return json ? 200 : fail(call, 500, "out of memory");
+	return json ? 200 : route_fail(call, 500, "out of memory");
 }
 
 /* --- what each does ----------------------------------------------------------------- */
 
 static unsigned get_status(struct call *call)
 {
-	return answer(call, report_status(call->daemon));
+	return route_answer(call, report_status(call->daemon));
 }
 
 static unsigned get_disks(struct call *call)
 {
-	return answer(call, report_disks(call->daemon));
+	return route_answer(call, report_disks(call->daemon));
 }
 
-static unsigned no_disk(struct call *call)
+unsigned route_no_disk(struct call *call, const char *name)
 {
-	return fail(call, 404, "no disk '%s'", call->name);
+	struct suggestion nearest = suggest_for(name);
+
+	for (unsigned i = 0; i < call->daemon->disk_count; i++)
+		suggest_offer(&nearest, call->daemon->disks[i]->name);
+	return route_fail(call, 404, "no disk '%s'%s%s%s", name,
+			  nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
+			  nearest.best ? "'?" : "");
 }
 
 static unsigned get_disk(struct call *call)
 {
-	struct disk *disk = daemon_disk(call->daemon, call->name);
+	struct disk *disk = daemon_disk(call->daemon, call->name[0]);
 
-	return disk ? answer(call, report_disk(call->daemon, disk)) : no_disk(call);
-}
-
-/* The status of what was asked for and cannot be done: their mistake, the state, or ours. */
-static unsigned status_of(const struct error *err)
-{
-	switch (err->code) {
-	case EINVAL:
-	case ERANGE:
-		return 400;
-	case EROFS:
-	case EBUSY:
-	case EPERM:
-	case ENOTSUP:
-		return 409;
-	case ENOSPC:
-	case EDQUOT:
-	case EFBIG:
-		return 507;
-	default:
-		return 500;
-	}
-}
-
-static unsigned resize_disk(struct call *call)
-{
-	struct disk *disk = daemon_disk(call->daemon, call->name);
-	struct error err = { 0 };
-	json_error_t wrong;
-	json_t *body, *size;
-	uint64_t bytes = 0;
-	int parsed;
-
-	if (!disk)
-		return no_disk(call);
-	body = json_loadb(call->body, call->length, JSON_REJECT_DUPLICATES, &wrong);
-	if (!body)
-		return fail(call, 400, "the body is not JSON: %s, line %d", wrong.text, wrong.line);
-	size = json_object_get(body, "size");
-	if (json_is_integer(size) && json_integer_value(size) > 0) {
-		bytes = (uint64_t)json_integer_value(size);
-		parsed = 0;
-	} else {
-		parsed = json_is_string(size) ? parse_size(json_string_value(size), &bytes)
-					      : -EINVAL;
-	}
-	parsed = json_object_size(body) == 1 ? parsed : -EINVAL;
-	json_decref(body);
-	if (parsed || !bytes)
-		return fail(call, 400,
-			    "expected {\"size\": SIZE} with a size such as \"20G\" or a number of "
-			    "bytes");
-	if (disk_resize(disk, bytes, &err))
-		return fail(call, status_of(&err), "%s", err.text);
-	return answer(call, report_disk(call->daemon, disk));
+	return disk ? route_answer(call, report_disk(call->daemon, disk))
+		    : route_no_disk(call, call->name[0]);
 }
 
 static unsigned get_vms(struct call *call)
 {
-	return answer(call, report_vms(call->daemon));
+	return route_answer(call, report_vms(call->daemon));
 }
 
 static const struct config_vm *find_vm(const struct call *call)
@@ -130,21 +84,28 @@ static const struct config_vm *find_vm(const struct call *call)
 	const struct config *config = call->daemon->config;
 
 	for (unsigned i = 0; i < config->vm_count; i++)
-		if (!strcmp(config->vms[i].name, call->name))
+		if (!strcmp(config->vms[i].name, call->name[0]))
 			return &config->vms[i];
 	return NULL;
 }
 
 static unsigned no_vm(struct call *call)
 {
-	return fail(call, 404, "no VM '%s'", call->name);
+	const struct config *config = call->daemon->config;
+	struct suggestion nearest = suggest_for(call->name[0]);
+
+	for (unsigned i = 0; i < config->vm_count; i++)
+		suggest_offer(&nearest, config->vms[i].name);
+	return route_fail(call, 404, "no VM '%s'%s%s%s", call->name[0],
+			  nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
+			  nearest.best ? "'?" : "");
 }
 
 static unsigned get_vm(struct call *call)
 {
 	const struct config_vm *vm = find_vm(call);
 
-	return vm ? answer(call, report_vm(call->daemon, vm)) : no_vm(call);
+	return vm ? route_answer(call, report_vm(call->daemon, vm)) : no_vm(call);
 }
 
 static unsigned get_qemu_args(struct call *call)
@@ -152,25 +113,34 @@ static unsigned get_qemu_args(struct call *call)
 	const struct config_vm *vm = find_vm(call);
 	const char *memory = call->parameter(call, "memory");
 	uint64_t bytes = QEMU_MEMORY;
-	json_t *args;
 
 	if (!vm)
 		return no_vm(call);
 	if (memory && (parse_size(memory, &bytes) || !bytes))
-		return fail(call, 400, "memory: '%s' is not understood; expected a size such as 4G",
-			    memory);
-	args = qemu_args(vm, bytes);
-	return answer(call, args ? json_pack("{s:s, s:o}", "vm", vm->name, "args", args) : NULL);
+		return route_fail(call, 400,
+				  "memory: '%s' is not understood; expected a size such as 4G",
+				  memory);
+	return route_answer(call, qemu_args(vm, bytes));
+}
+
+unsigned route_unit(struct call *call)
+{
+	struct unit_place place;
+	struct error err = { 0 };
+
+	if (units_find(call->daemon, call->name[0], call->name[1], call->name[2], &place, &err))
+		return route_fail(call, 404, "%s", err.text);
+	return route_answer(call, report_unit(place.slot, place.unit));
 }
 
 static unsigned get_layers(struct call *call)
 {
-	return answer(call, report_layers());
+	return route_answer(call, report_layers());
 }
 
 static unsigned get_frontends(struct call *call)
 {
-	return answer(call, report_frontends());
+	return route_answer(call, report_frontends());
 }
 
 static unsigned get_metrics(struct call *call)
@@ -179,36 +149,65 @@ static unsigned get_metrics(struct call *call)
 	int failed;
 
 	if (!out)
-		return fail(call, 500, "out of memory");
+		return route_fail(call, 500, "out of memory");
 	metrics_write(out, call->daemon);
 	failed = ferror(out);
 	if (!(fclose(out) | failed))
 		return 200;
 	free(call->text);
 	call->text = NULL;
-	return fail(call, 500, "out of memory");
+	return route_fail(call, 500, "out of memory");
 }
+
+#define UNIT "/v1/vms/VM/devices/DEVICE/units/UNIT"
 
 const struct route routes[] = {
 	{ "GET", "/v1/status", "All there is: version, process, loops, disks and VMs.",
 	  get_status },
 	{ "GET", "/v1/disks", "A list of all disks.", get_disks },
-	{ "GET", "/v1/disks/NAME",
+	{ "GET", "/v1/disks/DISK",
 	  "One disk: its options as in the configuration file, its size in bytes, its stack with "
 	  "all options, and the VMs that have it.",
 	  get_disk },
-	{ "POST", "/v1/disks/NAME/resize",
+	{ "POST", "/v1/disks/DISK",
+	  "Opens another disk of this name. The body is what stands below the name in a "
+	  "configuration file, as JSON: {\"stack\": [{\"iso\": {\"path\": \"/srv/cd.iso\"}}]}. "
+	  "Answers with the disk, when it is open. The configuration file is not changed.",
+	  change_add_disk },
+	{ "DELETE", "/v1/disks/DISK",
+	  "Closes a disk that no unit has. Answers with {\"name\": DISK}.", change_remove_disk },
+	{ "POST", "/v1/disks/DISK/resize",
 	  "Grows a disk while it is in use. The body is {\"size\": \"20G\"}, or a number of bytes. "
 	  "Answers with the disk.",
-	  resize_disk },
+	  change_resize_disk },
 	{ "GET", "/v1/vms", "A list of all VMs.", get_vms },
-	{ "GET", "/v1/vms/NAME",
+	{ "GET", "/v1/vms/VM",
 	  "One VM and its devices: their options, whether a VMM is connected, whether the device is "
-	  "broken and why, the ring that was negotiated, and what it has done by kind of request. "
-	  "Latencies are estimates, in microseconds.",
+	  "broken and why, the ring that was negotiated, what the device cannot do (caveat), and "
+	  "what it has done: accesses by the guest, interrupts, and by kind of request, together "
+	  "and for each of its units. Latencies are estimates, in microseconds.",
 	  get_vm },
-	{ "GET", "/v1/vms/NAME/qemu-args",
-	  "The arguments that attach a VM of QEMU; ?memory=4G says how much memory it has.",
+	{ "GET", UNIT,
+	  "One unit: its type, disk or cdrom, whether it is present, its disk (none if it is "
+	  "empty), and what it has done. Names of devices and units are those in the answer to "
+	  "GET /v1/vms/VM; the only unit of a device that has but one is '-'.",
+	  route_unit },
+	{ "PUT", UNIT,
+	  "Puts another disk into a drive, or takes it out. The body is {\"disk\": DISK}, where null "
+	  "leaves the drive empty, and \"force\": true takes the medium out although the guest has "
+	  "locked the drive. Answers with the unit, when the old disk is no longer used.",
+	  change_set_disk },
+	{ "POST", UNIT "/attach",
+	  "Plugs in a unit while the guest runs. The body is {\"disk\": DISK}; null is an empty "
+	  "drive. Answers with the unit.",
+	  change_attach },
+	{ "POST", UNIT "/detach",
+	  "Unplugs a unit while the guest runs. There is no body. Answers with the unit, when its "
+	  "disk is no longer used.",
+	  change_detach },
+	{ "GET", "/v1/vms/VM/qemu-args",
+	  "The arguments that attach a VM of QEMU, in args; ?memory=4G says how much memory it has. "
+	  "note, if it is there, says which QEMU that takes.",
 	  get_qemu_args },
 	{ "GET", "/v1/layers", "All kinds of layers and back-ends with their options.",
 	  get_layers },
@@ -219,23 +218,31 @@ const struct route routes[] = {
 
 /* --- finding the route -------------------------------------------------------------- */
 
-/* True if @path is one of @pattern; what stands for NAME goes into call->name. */
+/*
+ * True if @path is one of @pattern, in which a part in capitals stands for a name; the names go
+ * into call->name.
+ */
 static bool matches(struct call *call, const char *pattern)
 {
-	const char *path = call->path, *wild = strstr(pattern, "NAME");
-	size_t length;
+	const char *path = call->path;
+	unsigned names = 0;
 
-	if (!wild)
-		return !strcmp(pattern, path);
-	if (strncmp(pattern, path, (size_t)(wild - pattern)))
-		return false;
-	path += wild - pattern;
-	length = strcspn(path, "/");
-	if (!length || length >= sizeof call->name || strcmp(path + length, wild + strlen("NAME")))
-		return false;
-	memcpy(call->name, path, length);
-	call->name[length] = 0;
-	return true;
+	while (*path == '/' && *pattern == '/') {
+		size_t length = strcspn(++path, "/"), wanted = strcspn(++pattern, "/");
+
+		if (!isupper(*pattern)) {
+			if (length != wanted || strncmp(path, pattern, length))
+				return false;
+		} else {
+			if (!length || length >= sizeof call->name[0])
+				return false;
+			memcpy(call->name[names], path, length);
+			call->name[names++][length] = 0;
+		}
+		path += length;
+		pattern += wanted;
+	}
+	return !*path && !*pattern;
 }
 
 unsigned routes_answer(struct call *call)
@@ -253,7 +260,7 @@ unsigned routes_answer(struct call *call)
 				      strcmp(route->method, "GET") ? "" : ", HEAD");
 	}
 	if (n)
-		return fail(call, 405, "%s is not possible on %s, only %s", call->method,
-			    call->path, call->allow);
-	return fail(call, 404, "there is no %s; see penstock-api(7)", call->path);
+		return route_fail(call, 405, "%s is not possible on %s, only %s", call->method,
+				  call->path, call->allow);
+	return route_fail(call, 404, "there is no %s; see penstock-api(7)", call->path);
 }

@@ -3,9 +3,18 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#include "control/waiter.h"
+#include "loop/loop.h"
 
 struct daemon;
+struct error;
+
+/** Most names in one path. */
+#define ROUTE_NAMES 3
 
 /** One request, and its answer. */
 struct call {
@@ -15,17 +24,29 @@ struct call {
 	const char *(*parameter)(struct call *call, const char *name);
 	const char *body; /**< ended by a NUL beyond @length */
 	size_t length;
-	char name[80]; /**< what stands for NAME in the route */
+	char name[ROUTE_NAMES]
+		 [80]; /**< what stands for the words in capitals in the route's path */
 
 	json_t *json; /**< the answer, or NULL */
 	char *text;   /**< the answer if it is not JSON; free() */
 	size_t text_length;
 	char allow[64]; /**< 405: the methods that there are */
+
+	/** Called when an answer that came later is there; set by the server. */
+	void (*answered)(struct call *call, unsigned status);
+	uint64_t patience; /**< ns until it says that it waits no longer; set by the server */
+	/* those of changes.c */
+	struct waiter waiter;
+	struct loop_timer timer;
+	unsigned (*then)(struct call *call); /* answers, once what it waits for is done */
+	char waits_for[200];
+	unsigned status; /* of an answer that came at once */
+	bool later;
 };
 
 /** A path of the API and what it does. */
 struct route {
-	const char *method, *path; /**< "/v1/disks/NAME" */
+	const char *method, *path; /**< "/v1/disks/DISK" */
 	const char *summary;       /**< for the man page */
 	unsigned (*answer)(struct call *call);
 };
@@ -33,5 +54,12 @@ struct route {
 /** All of them, ended by one without a method. */
 extern const struct route routes[];
 
-/** Answers @call: returns the HTTP status, with call->json or call->text. */
+/**
+ * Answers @call: returns the HTTP status, with call->json or call->text. 0: the answer comes later,
+ * with call->answered(); the call must stay until then, or until routes_cancel().
+ */
 unsigned routes_answer(struct call *call);
+
+/** Ends the wait for an answer that comes later, with one that says so; it is not told to
+ * answered(). */
+unsigned routes_cancel(struct call *call);

@@ -20,13 +20,18 @@
 #include "util/must.h"
 #include "util/suggest.h"
 
+bool serve_by_name(const struct layer_ops *ops)
+{
+	return ops->backend && !options_find(ops->options, "path");
+}
+
 /* The back-end that "null:" or "memory:" names; NULL if @path is a path. */
 static const struct layer_ops *backend_of(const char *path)
 {
 	size_t length = strlen(path);
 
 	for (unsigned i = 0; length && layer_registry[i]; i++)
-		if (layer_registry[i]->backend && path[length - 1] == ':' &&
+		if (serve_by_name(layer_registry[i]) && path[length - 1] == ':' &&
 		    strlen(layer_registry[i]->name) == length - 1 &&
 		    !strncmp(layer_registry[i]->name, path, length - 1))
 			return layer_registry[i];

@@ -2,7 +2,10 @@
 /* serve.h - from the arguments of `penstock serve` to the tree that a file would give */
 #pragma once
 
+#include <stdbool.h>
+
 struct frontend;
+struct layer_ops;
 struct mistakes;
 struct node;
 
@@ -12,6 +15,9 @@ struct node;
 
 /** The kind of its device. */
 const struct frontend *serve_frontend(void);
+
+/** True if PATH may be the name of @ops and a colon: a back-end that needs no path. */
+bool serve_by_name(const struct layer_ops *ops);
 
 /**
  * The tree of one disk over @path and one VM that has it at @socket (NULL: @options say it).

@@ -33,6 +33,8 @@ struct frontend {
 	/** QEMU's -device, with {chardev} and {OPTION} to be filled in; NULL: it is
 	 * vfio-user-pci's. */
 	const char *qemu_device;
+	/** QEMU can connect again after we were gone: then its chardev is told to. */
+	bool reconnects;
 	size_t settings_size;
 	const struct option *options; /**< into the settings; `socket` is not among them */
 	size_t unit_settings_size;

@@ -72,7 +72,7 @@ struct io_frame *io_push(struct layer *from, struct io *io, io_done_fn *done)
 	f->layer = from;
 	f->offset = io->offset;
 	f->length = io->length;
-	f->data = io->data;
+	io_data_set(&f->data, io->data);
 	return f;
 }
 

@@ -169,6 +169,17 @@ void io_queue_run(struct io_queue *queue);
 /** The view from byte @start on. */
 struct io_data io_data_slice(struct io_data data, uint64_t start);
 
+/**
+ * Copies a view word by word. The compiler would rather use one vector, and a vector load of what
+ * was just stored in words has to wait for every store before it, into guest memory too.
+ */
+static inline void io_data_set(struct io_data *to, struct io_data from)
+{
+	to->vec = from.vec;
+	to->count = from.count;
+	to->skip = from.skip;
+}
+
 /** Bytes in the view. */
 uint64_t io_data_length(struct io_data data);
 

@@ -10,7 +10,7 @@
 #include "util/error.h"
 #include "util/log.h"
 
-static const char *const block_sizes[] = { "512", "4096", NULL };
+static const char *const block_sizes[] = { "auto", "512", "2048", "4096", NULL };
 static const char *const caches[] = { "writeback", "writethrough", "unsafe", NULL };
 
 const struct option disk_options[] = {
@@ -26,8 +26,9 @@ const struct option disk_options[] = {
 	  .type = OPTION_CHOICE,
 	  .offset = offsetof(struct disk_config, block_size),
 	  .choices = block_sizes,
-	  .fallback = "512",
-	  .help = "Logical block size that the guest sees, in bytes." },
+	  .fallback = "auto",
+	  .help = "Logical block size that the guest sees, in bytes. auto: the natural one of the back-end "
+		  "(2048 of iso), else 512." },
 	{ .name = "cache",
 	  .type = OPTION_CHOICE,
 	  .offset = offsetof(struct disk_config, cache),
@@ -47,8 +48,20 @@ const struct option disk_options[] = {
 	  .fallback = "false",
 	  .help = "Several VMs may have the disk and write to it: for guests that know of one another, "
 		  "with a cluster file system or SCSI reservations. Others soon destroy it." },
+	{ .name = "reservations",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct disk_config, reservations),
+	  .help = "Path of a file in which SCSI persistent reservations are kept over restarts, for guests "
+		  "that ask for it (APTPL). Default: they end with the daemon, and guests are told so." },
 	{ 0 },
 };
+
+uint32_t disk_block_size(const struct disk_config *config, const struct layer_ops *backend)
+{
+	if (config->block_size != DISK_BLOCK_AUTO)
+		return (uint32_t)atoi(block_sizes[config->block_size]);
+	return backend->natural_block_size ? backend->natural_block_size : 512;
+}
 
 /* A layer on top that makes the stack as large as the disk. */
 static int push_extent(struct disk *disk, struct error *err)
@@ -99,7 +112,12 @@ struct disk *disk_open(const char *name, const struct disk_config *config,
 		return NULL;
 	}
 	disk->config = *config;
-	disk->block_size = (uint32_t)atoi(block_sizes[config->block_size]);
+	if (config->reservations && !(disk->config.reservations = strdup(config->reservations))) {
+		error_set(err, ENOMEM, "out of memory");
+		disk_close(disk);
+		return NULL;
+	}
+	disk->block_size = disk_block_size(config, layers[count - 1].ops);
 	list_init(&disk->listeners);
 	disk->stack = stack_open(disk->name, config->read_only, disk->block_size, layers, count,
 				 line_of_error, err);
@@ -116,6 +134,7 @@ void disk_close(struct disk *disk)
 	if (!disk)
 		return;
 	stack_close(disk->stack);
+	free(disk->config.reservations);
 	free(disk->name);
 	free(disk);
 }

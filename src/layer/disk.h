@@ -19,15 +19,18 @@
 #include "util/list.h"
 
 enum disk_cache { DISK_WRITEBACK, DISK_WRITETHROUGH, DISK_UNSAFE };
+/** auto: the natural one of the back-end; 512 if it has none. */
+enum disk_block { DISK_BLOCK_AUTO, DISK_BLOCK_512, DISK_BLOCK_2048, DISK_BLOCK_4096 };
 
 /** What a user says about a disk; the rows are disk_options. Zero-initialise, then options_init().
  */
 struct disk_config {
 	uint64_t size;  /**< bytes; 0: the back-end's */
-	int block_size; /**< index: 0 is 512, 1 is 4096 */
+	int block_size; /**< enum disk_block */
 	int cache;      /**< enum disk_cache */
 	bool read_only;
-	bool shared; /**< several VMs may write to it */
+	bool shared;        /**< several VMs may write to it */
+	char *reservations; /**< file for SCSI persistent reservations; NULL: they are not kept */
 };
 
 extern const struct option disk_options[];
@@ -48,7 +51,13 @@ struct disk {
 	struct list listeners; /**< control thread only */
 };
 
-/** Opens a disk. @line_of_error as in stack_open(). NULL on failure, with @err. Control thread. */
+/** Bytes of a block of a disk over @backend. */
+uint32_t disk_block_size(const struct disk_config *config, const struct layer_ops *backend);
+
+/**
+ * Opens a disk. @line_of_error as in stack_open(). It may wait for storage, or for a lock. Any
+ * thread; the disk belongs to the control thread. NULL on failure, with @err.
+ */
 struct disk *disk_open(const char *name, const struct disk_config *config,
 		       const struct layer_config *layers, unsigned count, unsigned *line_of_error,
 		       struct error *err);

@@ -149,7 +149,7 @@ static void caches(void **unused)
 
 static void refuses(void **unused)
 {
-	struct disk_config config = { .block_size = 1 };
+	struct disk_config config = { .block_size = DISK_BLOCK_4096 };
 	struct disk *disk = make_disk(&config, 65536);
 
 	(void)unused;
@@ -226,11 +226,13 @@ static void sizes_that_make_no_sense(void **unused)
 	struct error err = { 0 };
 
 	(void)unused;
-	assert_null(try_disk(&(struct disk_config){ .block_size = 0 }, 65536, 4096, &err));
+	assert_null(
+		try_disk(&(struct disk_config){ .block_size = DISK_BLOCK_512 }, 65536, 4096, &err));
 	assert_non_null(strstr(err.text, "block-size"));
 	assert_null(try_disk(&(struct disk_config){ .size = 4097 }, 65536, 512, &err));
 	assert_non_null(strstr(err.text, "multiple"));
-	assert_null(try_disk(&(struct disk_config){ .block_size = 1 }, 4095, 512, &err));
+	assert_null(
+		try_disk(&(struct disk_config){ .block_size = DISK_BLOCK_4096 }, 4095, 512, &err));
 	assert_non_null(strstr(err.text, "no room"));
 	assert_null(disk_open("test", &(struct disk_config){ 0 },
 			      &(struct layer_config){ .ops = layer_find("pass") }, 1, NULL, &err));

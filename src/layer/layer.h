@@ -24,6 +24,7 @@ struct limits {
 	uint32_t block_size;          /**< offset and length are multiples of it; power of 2 */
 	uint32_t physical_block_size; /**< smallest write that is not read-modify-write */
 	uint32_t optimal_io;          /**< best length of large requests, bytes; 0: unknown */
+	uint32_t natural_block_size;  /**< the back-end's, see layer_ops; 0: none */
 	bool read_only;
 	bool discard; /**< IO_DISCARD frees space */
 };
@@ -37,6 +38,8 @@ struct layer_ops {
 	size_t size;                  /**< of the object; struct layer is its first member */
 	const struct option *options; /**< may be NULL */
 	bool backend;                 /**< nothing is below it */
+	bool read_only;               /**< a back-end that cannot be written, whoever asks */
+	uint32_t natural_block_size;  /**< of a back-end: what its medium has, bytes; 0: any */
 	bool single_loop;             /**< may not run on several loops at once */
 	unsigned fan_out;             /**< most parts it has under way for one request */
 	size_t queue_state;           /**< bytes for each queue, zeroed; see layer_queue_state() */

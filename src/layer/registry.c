@@ -5,7 +5,7 @@
 #include "layer/layer.h"
 
 extern const struct layer_ops pass_ops, flaky_ops, extent_ops;
-extern const struct layer_ops file_ops, memory_ops, null_ops;
+extern const struct layer_ops file_ops, iso_ops, memory_ops, null_ops;
 
 const struct layer_ops *const layer_registry[] = {
 	/* layers */
@@ -14,6 +14,7 @@ const struct layer_ops *const layer_registry[] = {
 	&pass_ops,
 	/* back-ends */
 	&file_ops,
+	&iso_ops,
 	&memory_ops,
 	&null_ops,
 	NULL,

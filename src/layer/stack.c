@@ -50,7 +50,7 @@ static struct layer *open_layer(struct layer *below, const char *disk, bool read
 	layer->ops = ops;
 	layer->below = below;
 	layer->disk = disk;
-	layer->read_only = read_only;
+	layer->read_only = read_only || ops->read_only;
 	layer->block_size = block_size;
 	if (set_options(layer, config, line, err))
 		goto failed;
@@ -145,6 +145,9 @@ void stack_close(struct stack *stack)
 void stack_limits(struct stack *stack)
 {
 	stack->limits = (struct limits){ 0 };
+	if (stack->count)
+		stack->limits.natural_block_size =
+			stack->layers[stack->count - 1]->ops->natural_block_size;
 	for (unsigned i = stack->count; i-- > 0;)
 		if (stack->layers[i]->ops->limits)
 			stack->layers[i]->ops->limits(stack->layers[i], &stack->limits);

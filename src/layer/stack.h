@@ -32,8 +32,9 @@ struct stack {
 };
 
 /**
- * Makes and opens @count layers for the disk @disk. On failure nothing stays open, and @err
- * names the layer and, where there is one, @line_of_error receives the line of the option.
+ * Makes and opens @count layers for the disk @disk, whose size of a block is @block_size. On
+ * failure nothing stays open, and @err names the layer and, where there is one, @line_of_error
+ * receives the line of the option.
  */
 struct stack *stack_open(const char *disk, bool read_only, uint32_t block_size,
 			 const struct layer_config *config, unsigned count, unsigned *line_of_error,

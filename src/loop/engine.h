@@ -34,6 +34,7 @@ struct engine_ops {
 
 struct loop_watch {
 	int fd;
+	short events; /* POLLIN or POLLOUT, which are EPOLLIN and EPOLLOUT */
 	void (*ready)(void *data);
 	void *data;
 	bool removed;     /* loop_watch_remove() was called */

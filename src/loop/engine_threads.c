@@ -128,7 +128,8 @@ static void threads_submit(struct engine *engine, struct loop_op *op)
 
 static void threads_watch(struct engine *engine, struct loop_watch *watch)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = watch };
+	struct epoll_event event = { .events = (uint32_t)watch->events | EPOLLET,
+				     .data.ptr = watch };
 
 	watch->armed = !epoll_ctl(engine->epoll, EPOLL_CTL_ADD, watch->fd, &event);
 }

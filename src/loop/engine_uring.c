@@ -23,6 +23,7 @@
 
 #include "loop/engine.h"
 #include "util/error.h"
+#include "util/log.h"
 
 #define SQ_ENTRIES 512
 #define CQ_ENTRIES 4096
@@ -275,7 +276,7 @@ static void uring_watch(struct engine *engine, struct loop_watch *watch)
 {
 	struct io_uring_sqe *sqe = get_sqe(engine);
 
-	io_uring_prep_poll_multishot(sqe, watch->fd, POLLIN);
+	io_uring_prep_poll_multishot(sqe, watch->fd, (unsigned)watch->events);
 	sqe->user_data = (uintptr_t)watch | WATCH_TAG;
 	watch->armed = true;
 }
@@ -301,7 +302,8 @@ static void report_watch(struct engine *engine, struct loop_watch *watch,
 {
 	if (!(cqe->flags & IORING_CQE_F_MORE))
 		watch->armed = false;
-	if (!watch->removed && cqe->res >= 0) {
+	/* An end that nobody asked for is a reason to look, too. */
+	if (!watch->removed) {
 		watch->reporting = true;
 		watch->ready(watch->data);
 		watch->reporting = false;
@@ -310,8 +312,10 @@ static void report_watch(struct engine *engine, struct loop_watch *watch,
 		return;
 	if (watch->removed)
 		loop_watch_free(watch);
-	else if (cqe->res >= 0)
+	else if (cqe->res >= 0 || cqe->res == -ECANCELED)
 		uring_watch(engine, watch);
+	else
+		log_error("descriptor %d is watched no longer: %s", watch->fd, strerror(-cqe->res));
 }
 
 static void reap(struct engine *engine)

@@ -26,6 +26,7 @@
 #include "loop/loop.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -52,8 +53,9 @@ struct loop {
 	pthread_t thread;
 	bool started;
 
-	struct list pollers; /* active ones */
-	struct list timers;  /* earliest first */
+	struct list pollers;      /* active ones */
+	struct list *next_poller; /* while they run: a poller may stop another */
+	struct list timers;       /* earliest first */
 	struct list watches;
 	struct loop_task *tasks, **tasks_last;
 
@@ -418,7 +420,8 @@ bool loop_poller_settled(struct loop *loop, struct loop_poller *poller)
 
 void loop_poller_stop(struct loop *loop, struct loop_poller *poller)
 {
-	(void)loop;
+	if (loop->next_poller == &poller->link)
+		loop->next_poller = poller->link.next;
 	poller->active = false;
 	list_remove(&poller->link);
 }
@@ -427,9 +430,11 @@ static bool run_pollers(struct loop *loop)
 {
 	bool any = false;
 
-	list_for_each (link, &loop->pollers) {
+	for (struct list *link = loop->pollers.next; link != &loop->pollers;
+	     link = loop->next_poller) {
 		struct loop_poller *poller = container_of(link, struct loop_poller, link);
 
+		loop->next_poller = link->next;
 		if (poller->poll(poller)) {
 			if (poller->settled) {
 				learn(loop, poller, loop->now - poller->settled);
@@ -523,17 +528,29 @@ void loop_memory_remove(struct loop *loop, void *base, size_t length)
 	loop->ops->memory_remove(loop->engine, base, length);
 }
 
-struct loop_watch *loop_watch_add(struct loop *loop, int fd, void (*ready)(void *data), void *data)
+static struct loop_watch *add_watch(struct loop *loop, int fd, short events,
+				    void (*ready)(void *data), void *data)
 {
 	struct loop_watch *watch = calloc(1, sizeof *watch);
 
 	if (!watch)
 		return NULL;
-	*watch = (struct loop_watch){ .fd = fd, .ready = ready, .data = data };
+	*watch = (struct loop_watch){ .fd = fd, .events = events, .ready = ready, .data = data };
 	list_add(&loop->watches, &watch->link);
 	if (loop->engine)
 		loop->ops->watch(loop->engine, watch);
 	return watch;
+}
+
+struct loop_watch *loop_watch_add(struct loop *loop, int fd, void (*ready)(void *data), void *data)
+{
+	return add_watch(loop, fd, POLLIN, ready, data);
+}
+
+struct loop_watch *loop_watch_add_writable(struct loop *loop, int fd, void (*ready)(void *data),
+					   void *data)
+{
+	return add_watch(loop, fd, POLLOUT, ready, data);
 }
 
 void loop_watch_remove(struct loop *loop, struct loop_watch *watch)

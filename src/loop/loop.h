@@ -119,9 +119,14 @@ struct loop_watch;
 
 /**
  * Calls @ready(@data) whenever @fd becomes readable. Edge-triggered: the handler takes
- * all there is. On the loop's own thread, or before it runs. NULL if memory is short.
+ * all there is. On the loop's own thread, or before it runs. NULL if memory is short. A descriptor
+ * has one watch: whoever needs two duplicates it.
  */
 struct loop_watch *loop_watch_add(struct loop *loop, int fd, void (*ready)(void *data), void *data);
+
+/** The same for when it becomes writable. */
+struct loop_watch *loop_watch_add_writable(struct loop *loop, int fd, void (*ready)(void *data),
+					   void *data);
 
 /** Ends it: @ready is not called again. The caller may close the descriptor at once. */
 void loop_watch_remove(struct loop *loop, struct loop_watch *watch);

@@ -326,6 +326,60 @@ static void watches_are_edges_and_end(void **unused)
 	assert_int_equal(watched.after_removal, 0);
 }
 
+/* A socket that is full, until the other end is read. */
+static struct {
+	struct loop_watch *watch;
+	int fd[2];
+	unsigned ready;
+	struct loop_timer empty;
+} filled;
+
+static void is_writable(void *data)
+{
+	(void)data;
+	if (send(filled.fd[0], "", 1, MSG_DONTWAIT) != 1)
+		return; /* it may report once when it is added */
+	filled.ready++;
+	loop_watch_remove(here.loop, filled.watch);
+	loop_stop(here.loop);
+}
+
+static void empty_it(struct loop_timer *timer)
+{
+	static char bytes[1 << 20];
+
+	(void)timer;
+	assert_int_equal(filled.ready, 0);
+	while (recv(filled.fd[1], bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+		;
+}
+
+static void fill_it(struct loop_message *message)
+{
+	static const char bytes[4096];
+
+	(void)message;
+	while (send(filled.fd[0], bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+		;
+	filled.watch = loop_watch_add_writable(here.loop, filled.fd[0], is_writable, NULL);
+	loop_timer_set(here.loop, &filled.empty, loop_now(here.loop) + 30 * MS);
+}
+
+static void watches_for_room(void **unused)
+{
+	struct loop_message first = { .run = fill_it };
+
+	(void)unused;
+	memset(&filled, 0, sizeof filled);
+	loop_timer_init(&filled.empty, empty_it);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, filled.fd), 0);
+	here.loop = make_loop(0);
+	run_here(&first);
+	assert_int_equal(filled.ready, 1);
+	close(filled.fd[0]);
+	close(filled.fd[1]);
+}
+
 #define CONNECTIONS 200
 
 struct connection {
@@ -515,6 +569,53 @@ static void pollers_take_all_and_arm(void **unused)
 	assert_int_equal(polled.work, 0);
 	assert_int_equal(polled.arms, 4);
 	assert_int_equal(polled.polls, 10 + 3 + 4); /* with work; and once before each arming */
+}
+
+/* In its second turn the first one stops those behind it. */
+
+static struct {
+	struct loop_poller poller[3];
+	unsigned polls[3];
+} chain;
+
+static bool stop_others(struct loop_poller *poller)
+{
+	unsigned i = (unsigned)(poller - chain.poller);
+
+	if (++chain.polls[i] == 2)
+		for (unsigned j = 1; j < 3; j++)
+			loop_poller_stop(here.loop, &chain.poller[j]);
+	if (chain.polls[0] == 4)
+		loop_stop(here.loop);
+	return true;
+}
+
+static bool never_armed(struct loop_poller *poller)
+{
+	(void)poller;
+	return false;
+}
+
+static void start_chain(struct loop_message *message)
+{
+	(void)message;
+	for (unsigned i = 0; i < 3; i++) {
+		loop_poller_init(&chain.poller[i], stop_others, never_armed);
+		loop_poller_wake(here.loop, &chain.poller[i]);
+	}
+}
+
+static void pollers_stop_one_another(void **unused)
+{
+	struct loop_message first = { .run = start_chain };
+
+	(void)unused;
+	memset(&chain, 0, sizeof chain);
+	here.loop = make_loop(0);
+	run_here(&first);
+	assert_true(chain.polls[0] >= 4);
+	assert_int_equal(chain.polls[1], 1);
+	assert_int_equal(chain.polls[2], 1);
 }
 
 /* A guest that reacts 20 us after each completion. */
@@ -749,9 +850,11 @@ int main(void)
 		cmocka_unit_test(messages_arrive_in_order),
 		cmocka_unit_test(idle_loop_uses_no_cpu),
 		cmocka_unit_test(watches_are_edges_and_end),
+		cmocka_unit_test(watches_for_room),
 		cmocka_unit_test(closed_descriptors_are_let_go),
 		cmocka_unit_test(tasks_run_in_order),
 		cmocka_unit_test(pollers_take_all_and_arm),
+		cmocka_unit_test(pollers_stop_one_another),
 		cmocka_unit_test(polling_adapts),
 		cmocka_unit_test(operations_complete),
 		cmocka_unit_test(starts_and_stops),

@@ -2,8 +2,13 @@
 /*
  * memory.h - a guest's memory: the table of its regions, and the only way in
  *
- * A table is immutable; a change makes a new one, and an old one goes when the last
- * queue has let go of it. Mappings are shared by tables that both have the region.
+ * A table that more than one holds is immutable: a change makes a new one, and the old one goes
+ * when the last queue or transfer has let go of it. While nobody else holds it, it is changed in
+ * place, so that thousands of regions (a virtual IOMMU has one a page) come and go cheaply.
+ *
+ * Regions of one file share one mapping, of the whole file. A region may also be without: the VMM
+ * has announced it, but sent no descriptor, or does not let us write there. Such memory is reached
+ * by messages (dma.h).
  *
  * The only way to guest memory is a checked gather: (guest address, length) becomes
  * iovecs inside mapped regions, or an error. Ring addresses, which vhost-user gives in
@@ -24,29 +29,33 @@
 struct error;
 struct loop;
 
-/** Most regions of a table: what a VMM's GET_MAX_MEM_SLOTS learns. */
-#define MEMORY_REGIONS 256
+/** Most regions of a table. */
+#define MEMORY_REGIONS 65535
 
 /** Memory of the VMM, mapped here. Counted; shared between tables. */
 struct mapping {
 	atomic_uint users;
 	char *base;         /**< where the mapping begins */
 	size_t length;      /**< bytes of it */
+	uint64_t offset;    /**< in the file, of @base */
+	dev_t device;       /**< the file's */
+	ino_t inode;        /**< the file's; 0: no other region may share it */
 	atomic_bool broken; /**< some of it was gone when it was touched */
+	uint16_t checked;   /**< dma.c's: whether it is what the guest uses */
 	int guard;          /**< its slot in guard.c */
 };
 
 struct region {
-	uint64_t guest; /**< first guest physical address */
-	uint64_t size;  /**< bytes */
-	uint64_t user;  /**< the same byte in the VMM's address space */
-	char *host;     /**< the same byte here */
-	struct mapping *map;
+	uint64_t guest;      /**< first guest physical address */
+	uint64_t size;       /**< bytes */
+	uint64_t user;       /**< the same byte in the VMM's address space */
+	char *host;          /**< the same byte here; NULL: announced only */
+	struct mapping *map; /**< NULL: announced only */
 };
 
 struct memory {
 	atomic_uint users;
-	unsigned count;
+	unsigned count, room;
 	struct region region[]; /**< in the order of guest addresses, none overlapping */
 };
 
@@ -54,15 +63,19 @@ struct memory {
 struct memory *memory_empty(void);
 
 /**
- * @old and one more region: @size bytes of the file @fd from @offset, at @guest. The caller
- * keeps @fd. NULL, with @err, if it does not fit in, overlaps, or cannot be mapped.
+ * One more region: @size bytes of the file @fd from @offset, at @guest. -1 as @fd: it is announced
+ * only. The caller keeps @fd. The caller's hold on *@memory becomes one on the changed table. 0, or
+ * -errno with @err and *@memory as it was, if it does not fit in, overlaps, or cannot be mapped.
  */
-struct memory *memory_add(const struct memory *old, uint64_t guest, uint64_t size, uint64_t user,
-			  int fd, uint64_t offset, struct error *err);
+int memory_add(struct memory **memory, uint64_t guest, uint64_t size, uint64_t user, int fd,
+	       uint64_t offset, struct error *err);
 
-/** @old without the region that is exactly this. NULL, with @err, if there is none. */
-struct memory *memory_remove(const struct memory *old, uint64_t guest, uint64_t size, uint64_t user,
-			     struct error *err);
+/** Without the region that is exactly this; as above. -EINVAL if there is none. */
+int memory_remove(struct memory **memory, uint64_t guest, uint64_t size, uint64_t user,
+		  struct error *err);
+
+/** The region that holds @guest, or NULL. */
+const struct region *memory_find(const struct memory *memory, uint64_t guest);
 
 struct memory *memory_hold(struct memory *memory);
 
@@ -71,7 +84,8 @@ void memory_release(struct memory *memory);
 
 /**
  * Adds [@guest, @guest+@length) to @vec, at most @room iovecs. How many it took, or
- * -EFAULT if some of it is outside, -E2BIG if it needs more than @room.
+ * -EFAULT if some of it is outside, -E2BIG if it needs more than @room, -EREMOTE if all of it up to
+ * @room is known, but some is announced only.
  */
 int memory_gather(const struct memory *memory, uint64_t guest, uint64_t length, struct iovec *vec,
 		  unsigned room);

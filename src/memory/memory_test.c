@@ -32,25 +32,22 @@ static int make_file(uint64_t size)
 	return fd;
 }
 
-/* @memory and one more region, which replaces it. */
+/* One more region. */
 static void add(struct memory **memory, uint64_t guest, uint64_t size, uint64_t user, int fd,
 		uint64_t offset)
 {
 	struct error err = { 0 };
-	struct memory *more = memory_add(*memory, guest, size, user, fd, offset, &err);
 
-	if (!more)
+	if (memory_add(memory, guest, size, user, fd, offset, &err))
 		fail_msg("%s", err.text);
-	memory_release(*memory);
-	*memory = more;
 }
 
-static void refused(const struct memory *memory, uint64_t guest, uint64_t size, uint64_t user,
-		    int fd, uint64_t offset, const char *why)
+static void refused(struct memory *memory, uint64_t guest, uint64_t size, uint64_t user, int fd,
+		    uint64_t offset, const char *why)
 {
 	struct error err = { 0 };
 
-	assert_null(memory_add(memory, guest, size, user, fd, offset, &err));
+	assert_int_not_equal(memory_add(&memory, guest, size, user, fd, offset, &err), 0);
 	if (!strstr(err.text, why))
 		fail_msg("refused with '%s', not '%s'", err.text, why);
 }
@@ -138,7 +135,6 @@ static void refuses_what_does_not_fit(void **unused)
 	refused(memory, 1ull << 30, PAGE, UINT64_MAX - 10, fd, 0, "impossible");
 	refused(memory, 1ull << 30, PAGE, 1ull << 30, fd, 7 * PAGE + 1, "file");
 	refused(memory, 1ull << 30, PAGE, 1ull << 30, fd, UINT64_MAX - 10, "too large");
-	refused(memory, 1ull << 30, PAGE, 1ull << 30, -1, 0, "");
 	assert_int_equal(memory->count, 3);
 	memory_release(memory);
 	close(fd);
@@ -147,38 +143,79 @@ static void refuses_what_does_not_fit(void **unused)
 static void removes_exactly_one(void **unused)
 {
 	int fd = make_file(8 * PAGE);
-	struct memory *memory = make_table(fd), *less;
+	struct memory *memory = make_table(fd), *old;
 	struct error err = { 0 };
 	struct iovec vec[2];
 
 	(void)unused;
-	assert_null(memory_remove(memory, 8 * PAGE, PAGE - 1, USER + 8 * PAGE, &err));
-	assert_null(memory_remove(memory, 8 * PAGE, PAGE, USER, &err));
-	assert_null(memory_remove(memory, 7 * PAGE, PAGE, USER + 8 * PAGE, &err));
-	less = memory_remove(memory, 2 * PAGE, PAGE, USER + 2 * PAGE, &err);
-	assert_non_null(less);
+	assert_int_equal(memory_remove(&memory, 8 * PAGE, PAGE - 1, USER + 8 * PAGE, &err),
+			 -EINVAL);
+	assert_int_equal(memory_remove(&memory, 8 * PAGE, PAGE, USER, &err), -EINVAL);
+	assert_int_equal(memory_remove(&memory, 7 * PAGE, PAGE, USER + 8 * PAGE, &err), -EINVAL);
+	old = memory_hold(memory);
+	assert_int_equal(memory_remove(&memory, 2 * PAGE, PAGE, USER + 2 * PAGE, &err), 0);
 	/* The old table stands until it is let go, the new one after that. */
-	assert_int_equal(memory_gather(memory, 2 * PAGE, 1, vec, 2), 1);
-	memory_release(memory);
-	assert_int_equal(memory_gather(less, 2 * PAGE, 1, vec, 2), -EFAULT);
-	assert_int_equal(memory_gather(less, 0, PAGE, vec, 2), 1);
+	assert_ptr_not_equal(memory, old);
+	assert_int_equal(memory_gather(old, 2 * PAGE, 1, vec, 2), 1);
+	memory_release(old);
+	assert_int_equal(memory_gather(memory, 2 * PAGE, 1, vec, 2), -EFAULT);
+	assert_int_equal(memory_gather(memory, 0, PAGE, vec, 2), 1);
 	memset(vec[0].iov_base, 1, PAGE);
-	assert_ptr_equal(memory_hold(less), less);
-	memory_release(less);
-	memory_release(less);
+	assert_ptr_equal(memory_hold(memory), memory);
+	memory_release(memory);
+	/* Alone with it again: in place. */
+	old = memory;
+	add(&memory, 2 * PAGE, PAGE, USER + 2 * PAGE, fd, 5 * PAGE);
+	assert_ptr_equal(memory, old);
+	memory_release(memory);
 	memory_release(NULL);
 	close(fd);
 }
 
+/* A virtual IOMMU has one a page, in any order. */
 static void holds_so_many_regions(void **unused)
 {
 	int fd = make_file(PAGE);
 	struct memory *memory = memory_empty();
+	struct error err = { 0 };
+	struct iovec vec;
 
 	(void)unused;
-	for (uint64_t i = 0; i < MEMORY_REGIONS; i++)
-		add(&memory, i * 2 * PAGE, PAGE, i * 2 * PAGE, fd, 0);
-	refused(memory, 1ull << 40, PAGE, 1ull << 40, fd, 0, "more than");
+	for (uint64_t i = 0; i < 4000; i++)
+		add(&memory, i * 7 % 4000 * 2 * PAGE, PAGE, i * 2 * PAGE, fd, 0);
+	for (uint64_t i = 0; i < 4000; i++) {
+		assert_int_equal(memory_gather(memory, i * 2 * PAGE, PAGE, &vec, 1), 1);
+		assert_int_equal(memory_gather(memory, (i * 2 + 1) * PAGE, 1, &vec, 1), -EFAULT);
+	}
+	for (unsigned i = 1; i < 4000; i++)
+		assert_ptr_equal(memory->region[i].map, memory->region[0].map);
+	for (uint64_t i = 0; i < 4000; i++)
+		assert_int_equal(
+			memory_remove(&memory, i * 7 % 4000 * 2 * PAGE, PAGE, i * 2 * PAGE, &err),
+			0);
+	assert_int_equal(memory->count, 0);
+	memory_release(memory);
+	close(fd);
+}
+
+/* Regions that the VMM has announced without a descriptor. */
+static void knows_what_is_only_announced(void **unused)
+{
+	int fd = make_file(8 * PAGE);
+	struct memory *memory = make_table(fd);
+	struct iovec vec[4];
+
+	(void)unused;
+	add(&memory, 3 * PAGE, 2 * PAGE, USER + 3 * PAGE, -1, 0);
+	refused(memory, 4 * PAGE, PAGE, 1ull << 30, -1, 0, "overlaps");
+	assert_int_equal(memory_gather(memory, 2 * PAGE, PAGE, vec, 4), 1);
+	assert_int_equal(memory_gather(memory, 4 * PAGE, 1, vec, 4), -EREMOTE);
+	assert_int_equal(memory_gather(memory, PAGE, 3 * PAGE, vec, 4), -EREMOTE);
+	assert_int_equal(memory_gather(memory, 4 * PAGE, 2 * PAGE, vec, 4), -EFAULT);
+	assert_null(memory_user(memory, USER + 3 * PAGE, 1));
+	assert_null(memory_find(memory, 4 * PAGE)->map);
+	assert_null(memory_find(memory, 5 * PAGE));
+	assert_false(memory_broken(memory));
 	memory_release(memory);
 	close(fd);
 }
@@ -305,6 +342,7 @@ int main(void)
 		cmocka_unit_test(refuses_what_does_not_fit),
 		cmocka_unit_test(removes_exactly_one),
 		cmocka_unit_test(holds_so_many_regions),
+		cmocka_unit_test(knows_what_is_only_announced),
 		cmocka_unit_test(maps_odd_places),
 		cmocka_unit_test(survives_truncated_memory),
 		cmocka_unit_test(a_real_fault_is_fatal),

@@ -19,7 +19,8 @@ struct transport_loops {
 };
 
 struct transport {
-	const char *name; /**< "vhost-user" */
+	const char *name;   /**< "vhost-user" */
+	const char *caveat; /**< what its VMMs cannot do with a device of it, or NULL */
 	/**
 	 * Serves @device at the UNIX socket @device->socket (an abandoned one is replaced, a live
 	 * one refused), to one VMM at a time. Control thread. NULL with @err.

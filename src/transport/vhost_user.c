@@ -32,9 +32,9 @@
 #include "util/log.h"
 #include "util/unix_socket.h"
 
-#define OFFERED_PROTOCOL_FEATURES                                                                  \
+#define PROTOCOL_FEATURES                                                                          \
 	(1ull << VHOST_USER_PROTOCOL_F_MQ | 1ull << VHOST_USER_PROTOCOL_F_REPLY_ACK |              \
-	 1ull << VHOST_USER_PROTOCOL_F_BACKEND_REQ | 1ull << VHOST_USER_PROTOCOL_F_CONFIG |        \
+	 1ull << VHOST_USER_PROTOCOL_F_BACKEND_REQ |                                               \
 	 1ull << VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD |                                            \
 	 1ull << VHOST_USER_PROTOCOL_F_RESET_DEVICE |                                              \
 	 1ull << VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS | 1ull << VHOST_USER_PROTOCOL_F_STATUS)
@@ -78,16 +78,22 @@ static int set_features(struct vhost_user *vu, struct message *m, struct error *
 	return 0;
 }
 
+/* QEMU warns of a CONFIG that it has no use for. */
+static uint64_t offered_protocol(const struct vhost_user *vu)
+{
+	return PROTOCOL_FEATURES |
+	       (vu->dev->ops->config_size ? 1ull << VHOST_USER_PROTOCOL_F_CONFIG : 0);
+}
+
 static int get_protocol_features(struct vhost_user *vu, struct message *m, struct error *err)
 {
-	(void)vu;
 	(void)err;
-	return reply_u64(m, OFFERED_PROTOCOL_FEATURES);
+	return reply_u64(m, offered_protocol(vu));
 }
 
 static int set_protocol_features(struct vhost_user *vu, struct message *m, struct error *err)
 {
-	uint64_t unknown = m->payload.u64 & ~OFFERED_PROTOCOL_FEATURES;
+	uint64_t unknown = m->payload.u64 & ~offered_protocol(vu);
 
 	if (unknown)
 		return error_set(err, EINVAL, "protocol features %#llx were not offered",
@@ -121,7 +127,7 @@ static int reset_owner(struct vhost_user *vu, struct message *m, struct error *e
 
 static int set_backend_req_fd(struct vhost_user *vu, struct message *m, struct error *err)
 {
-	int fd = message_take_fd(m, 0);
+	int fd = descriptors_take(&m->fds, 0);
 	struct stat st;
 
 	if (fd < 0)
@@ -183,6 +189,8 @@ static int get_config(struct vhost_user *vu, struct message *m, struct error *er
 	uint8_t space[VHOST_USER_CONFIG_MAX] = { 0 };
 
 	m->reply_size = 0; /* an error, in this protocol */
+	if (!vu->dev->ops->config_size)
+		return error_set(err, ENOTSUP, "the device has no config space here");
 	if (offset > sizeof space || size > sizeof space - offset)
 		return error_set(err, EINVAL, "bytes %u to %u of config space", offset,
 				 offset + size);
@@ -196,6 +204,8 @@ static int set_config(struct vhost_user *vu, struct message *m, struct error *er
 {
 	uint32_t offset = m->payload.config.offset, size = m->payload.config.size;
 
+	if (!vu->dev->ops->config_size)
+		return error_set(err, ENOTSUP, "the device has no config space here");
 	if (size > VHOST_USER_CONFIG_MAX ||
 	    m->header.size < offsetof(union vhost_user_payload, config.data) + size)
 		return error_set(err, EINVAL, "%u bytes of config space in a message of %u", size,
@@ -212,7 +222,7 @@ static void config_changed(struct virtio_device *dev)
 	struct vhost_user *vu = dev->transport;
 	int ret;
 
-	if (vu->fd < 0 || vu->backend_fd < 0 ||
+	if (!dev->ops->config_size || vu->fd < 0 || vu->backend_fd < 0 ||
 	    !vhost_user_has(vu, VHOST_USER_PROTOCOL_F_BACKEND_REQ))
 		return;
 	ret = message_request(vu->backend_fd, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
@@ -320,9 +330,9 @@ static int check(const struct message *m, const struct request *r, struct error 
 	if (m->header.size < r->min_size || m->header.size > r->max_size)
 		return error_set(err, EPROTO, "%s: a payload of %u bytes; expected %u to %u",
 				 r->name, m->header.size, r->min_size, r->max_size);
-	if (m->fds > r->max_fds)
+	if (m->fds.count > r->max_fds)
 		return error_set(err, EPROTO, "%s: %u descriptors; expected %u at most", r->name,
-				 m->fds, r->max_fds);
+				 m->fds.count, r->max_fds);
 	return 0;
 }
 

@@ -23,26 +23,21 @@
 
 /* --- the memory table --------------------------------------------------------------- */
 
-static struct memory *add_region(const struct memory *old, const struct vhost_user_region *r,
-				 struct message *m, unsigned fd_index, struct error *err)
-{
-	int fd = message_take_fd(m, fd_index);
-	struct memory *memory;
+/** What a VMM learns from GET_MAX_MEM_SLOTS. */
+#define SLOTS 256
 
-	if (fd < 0) {
-		error_set(err, EINVAL, "region at guest address %#llx came without a descriptor",
-			  (unsigned long long)r->guest);
-		return NULL;
-	}
-	memory = memory_add(old, r->guest, r->size, r->user, fd, r->offset, err);
+static int add_region(struct memory **memory, const struct vhost_user_region *r, struct message *m,
+		      unsigned fd_index, struct error *err)
+{
+	int fd = descriptors_take(&m->fds, fd_index), ret;
+
+	if (fd < 0)
+		return error_set(err, EINVAL,
+				 "region at guest address %#llx came without a descriptor",
+				 (unsigned long long)r->guest);
+	ret = memory_add(memory, r->guest, r->size, r->user, fd, r->offset, err);
 	close(fd);
-	return memory;
-}
-
-static void replace(struct vhost_user *vu, struct memory *memory)
-{
-	memory_release(vu->memory);
-	vu->memory = memory;
+	return ret;
 }
 
 int memory_set_table(struct vhost_user *vu, struct message *m, struct error *err)
@@ -52,21 +47,20 @@ int memory_set_table(struct vhost_user *vu, struct message *m, struct error *err
 
 	if (!memory)
 		return error_set(err, ENOMEM, "out of memory");
-	if (count > VHOST_USER_REGIONS || m->fds != count ||
+	if (count > VHOST_USER_REGIONS || m->fds.count != count ||
 	    m->header.size != 8 + count * sizeof(struct vhost_user_region)) {
 		memory_release(memory);
 		return error_set(err, EINVAL, "%u regions in %u bytes with %u descriptors", count,
-				 m->header.size, m->fds);
+				 m->header.size, m->fds.count);
 	}
 	for (uint32_t i = 0; i < count; i++) {
-		struct memory *more = add_region(memory, &m->payload.table.region[i], m, i, err);
-
+		if (!add_region(&memory, &m->payload.table.region[i], m, i, err))
+			continue;
 		memory_release(memory);
-		if (!more)
-			return -err->code;
-		memory = more;
+		return -err->code;
 	}
-	replace(vu, memory);
+	memory_release(vu->memory);
+	vu->memory = memory;
 	return 0;
 }
 
@@ -74,30 +68,23 @@ int memory_get_max_slots(struct vhost_user *vu, struct message *m, struct error 
 {
 	(void)vu;
 	(void)err;
-	m->payload.u64 = MEMORY_REGIONS;
+	m->payload.u64 = SLOTS;
 	m->reply_size = sizeof m->payload.u64;
 	return 0;
 }
 
 int memory_add_slot(struct vhost_user *vu, struct message *m, struct error *err)
 {
-	struct memory *memory = add_region(vu->memory, &m->payload.slot.region, m, 0, err);
-
-	if (!memory)
-		return -err->code;
-	replace(vu, memory);
-	return 0;
+	if (vu->memory->count >= SLOTS)
+		return error_set(err, ENOSPC, "more than %d memory regions", SLOTS);
+	return add_region(&vu->memory, &m->payload.slot.region, m, 0, err);
 }
 
 int memory_remove_slot(struct vhost_user *vu, struct message *m, struct error *err)
 {
 	const struct vhost_user_region *r = &m->payload.slot.region;
-	struct memory *memory = memory_remove(vu->memory, r->guest, r->size, r->user, err);
 
-	if (!memory)
-		return -err->code;
-	replace(vu, memory);
-	return 0;
+	return memory_remove(&vu->memory, r->guest, r->size, r->user, err);
 }
 
 /* --- inflight regions --------------------------------------------------------------- */
@@ -198,19 +185,22 @@ int inflight_set(struct vhost_user *vu, struct message *m, struct error *err)
 
 	if (ret)
 		return ret;
-	if (m->fds != 1)
-		return error_set(err, EINVAL, "it came with %u descriptors; expected 1", m->fds);
+	if (m->fds.count != 1)
+		return error_set(err, EINVAL, "it came with %u descriptors; expected 1",
+				 m->fds.count);
 	least = stride_of(queue_size, vu->features >> VIRTIO_F_RING_PACKED & 1) * queues +
 		sizeof(struct trailer);
-	if (fstat(m->fd[0], &st) || __builtin_add_overflow(offset, size, &end) ||
+	if (fstat(m->fds.fd[0], &st) || __builtin_add_overflow(offset, size, &end) ||
 	    end > (uint64_t)st.st_size || size < least)
 		return error_set(err, EINVAL,
 				 "%llu bytes at %llu of a file of %lld; expected at least %llu",
 				 (unsigned long long)size, (unsigned long long)offset,
 				 (long long)st.st_size, (unsigned long long)least);
-	ret = map_inflight(vu, m->fd[0], offset, size, queues, queue_size, err);
+	ret = map_inflight(vu, m->fds.fd[0], offset, size, queues, queue_size, err);
 	if (ret)
 		return ret;
+	if (!vu->dev->ops->config_size)
+		return 0;
 	if (trailer(&vu->inflight)->magic == TRAILER_MAGIC)
 		vu->dev->ops->set_state(vu->dev, trailer(&vu->inflight)->state);
 	else
@@ -239,7 +229,7 @@ void inflight_save_state(struct vhost_user *vu)
 {
 	struct trailer *t;
 
-	if (!vu->inflight.base)
+	if (!vu->inflight.base || !vu->dev->ops->config_size)
 		return;
 	t = trailer(&vu->inflight);
 	t->state = vu->dev->ops->state(vu->dev);

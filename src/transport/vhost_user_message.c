@@ -2,67 +2,27 @@
 /*
  * vhost_user_message.c - a vhost-user message on a socket, with its descriptors
  *
- * The sender is not trusted: sizes are checked before anything is read, descriptors are
- * taken close-on-exec, and those that no handler takes are closed with the message. A
- * message may come in pieces; the descriptors come with the first, but wherever they come
- * they belong to the message that is being read.
+ * The sender is not trusted: sizes are checked before anything is read, and descriptors that no
+ * handler takes are closed with the message. A message may come in pieces; the descriptors come
+ * with the first, but wherever they come they belong to the message that is being read.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "transport/vhost_user_private.h"
 
-static void take_fds(struct message *m, struct msghdr *msg)
-{
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		unsigned n;
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		n = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		for (unsigned i = 0; i < n; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-			if (m->fds < VHOST_USER_FDS) {
-				m->fd[m->fds++] = fd;
-			} else {
-				close(fd);
-				m->truncated = true;
-			}
-		}
-	}
-	if (msg->msg_flags & MSG_CTRUNC)
-		m->truncated = true;
-}
-
 /* At most @length bytes to @to: how many, -EAGAIN if there are none now, negative at the end. */
 static ssize_t receive(int socket, struct message *m, void *to, size_t length, struct error *err)
 {
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(VHOST_USER_FDS * sizeof(int))];
-	} control;
-	struct iovec vec = { to, length };
-	struct msghdr msg = { .msg_iov = &vec,
-			      .msg_iovlen = 1,
-			      .msg_control = &control,
-			      .msg_controllen = sizeof control };
-	ssize_t n;
+	ssize_t n = descriptors_receive(socket, to, length, &m->fds);
 
-	do
-		n = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return errno == EAGAIN ? -EAGAIN : error_set(err, errno, "%s", strerror(errno));
+		return n == -EAGAIN ? n : error_set(err, (int)-n, "%s", strerror((int)-n));
 	if (n == 0)
 		return m->got ? error_set(err, EPIPE,
 					  "the connection ended in the middle of a message")
 			      : error_set(err, ENOTCONN, "the VMM disconnected");
-	take_fds(m, &msg);
 	return n;
 }
 
@@ -104,9 +64,9 @@ int message_receive(int socket, struct message *m, struct error *err)
 			return n == -EAGAIN ? 0 : (int)n;
 		m->got += (unsigned)n;
 	}
-	if (m->truncated)
+	if (m->fds.truncated)
 		return error_set(err, EPROTO, "request %u came with more than %d descriptors",
-				 m->header.request, VHOST_USER_FDS);
+				 m->header.request, DESCRIPTORS);
 	return 1;
 }
 
@@ -114,26 +74,10 @@ static int send_all(int socket, const struct vhost_user_header *header, const vo
 {
 	struct iovec vec[2] = { { (void *)header, sizeof *header },
 				{ (void *)payload, header->size } };
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct msghdr msg = { .msg_iov = vec, .msg_iovlen = header->size ? 2 : 1 };
-	ssize_t n;
+	ssize_t n = descriptors_send(socket, vec, header->size ? 2 : 1, fd);
 
-	if (fd >= 0) {
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof control;
-		control.align = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
-						  .cmsg_type = SCM_RIGHTS,
-						  .cmsg_len = CMSG_LEN(sizeof fd) };
-		memcpy(CMSG_DATA(&control.align), &fd, sizeof fd);
-	}
-	do
-		n = sendmsg(socket, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return -errno;
+		return (int)n;
 	/* A socket's buffer holds hundreds of replies: a peer that let it fill up reads none. */
 	return (size_t)n == sizeof *header + header->size ? 0 : -EPIPE;
 }
@@ -152,20 +96,9 @@ int message_request(int socket, uint32_t request)
 	return send_all(socket, &header, NULL, -1);
 }
 
-int message_take_fd(struct message *m, unsigned i)
-{
-	int fd = i < m->fds ? m->fd[i] : -1;
-
-	if (fd >= 0)
-		m->fd[i] = -1;
-	return fd;
-}
-
 void message_clear(struct message *m)
 {
-	for (unsigned i = 0; i < m->fds; i++)
-		if (m->fd[i] >= 0)
-			close(m->fd[i]);
+	descriptors_clear(&m->fds);
 	if (m->reply_fd >= 0)
 		close(m->reply_fd);
 	*m = (struct message){ .reply_fd = -1 };

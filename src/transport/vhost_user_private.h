@@ -15,6 +15,7 @@
 #include "frontend/virtio/device.h"
 #include "frontend/virtio/virtqueue.h"
 #include "loop/loop.h"
+#include "transport/descriptors.h"
 #include "transport/vhost_user_protocol.h"
 #include "util/error.h"
 
@@ -23,9 +24,7 @@ struct message {
 	struct vhost_user_header header;
 	union vhost_user_payload payload;
 	unsigned got; /**< bytes of header and payload so far */
-	int fd[VHOST_USER_FDS];
-	unsigned fds;
-	bool truncated;      /**< more descriptors came than there is room for */
+	struct descriptors fds;
 	uint32_t reply_size; /**< bytes of the payload to reply with */
 	int reply_fd;        /**< goes with the reply; -1: none */
 };
@@ -38,9 +37,6 @@ int message_reply(int socket, struct message *m);
 
 /** Sends a request without payload that wants no reply. 0 or -errno. */
 int message_request(int socket, uint32_t request);
-
-/** Takes descriptor @i of @m over; -1 if there is none. */
-int message_take_fd(struct message *m, unsigned i);
 
 /** Closes what was not taken, and makes @m ready for the next one. */
 void message_clear(struct message *m);

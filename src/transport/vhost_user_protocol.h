@@ -71,7 +71,6 @@ enum {
 #define VHOST_USER_VRING_NOFD  0x100ull
 
 #define VHOST_USER_REGIONS    32  /**< most in one SET_MEM_TABLE */
-#define VHOST_USER_FDS        32  /**< most descriptors with one message */
 #define VHOST_USER_CONFIG_MAX 256 /**< bytes of config space */
 
 struct vhost_user_header {

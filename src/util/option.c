@@ -140,6 +140,10 @@ static int parse_into(const struct option *row, void *at, const char *text)
 	case OPTION_DURATION:
 		break;
 	}
+	if (row->automatic && !strcmp(text, "auto")) {
+		*(uint64_t *)at = UINT64_MAX;
+		return 0;
+	}
 	if (row->type == OPTION_DURATION)
 		ret = parse_number(text, duration_units, &number);
 	else
@@ -220,7 +224,8 @@ void options_describe(const struct option *row, char *text, size_t size)
 					      row->choices[i]);
 		return;
 	case OPTION_UINT:
-		n = (size_t)snprintf(text, size, "a whole number");
+		n = (size_t)snprintf(text, size, "%sa whole number",
+				     row->automatic ? "auto or " : "");
 		snprintf(least, sizeof least, "%" PRIu64, row->min);
 		snprintf(most, sizeof most, "%" PRIu64, row->max);
 		break;
@@ -250,7 +255,10 @@ void options_get(const struct option *row, const void *object, char *text, size_
 		snprintf(text, size, "%s", *(const bool *)at ? "true" : "false");
 		break;
 	case OPTION_UINT:
-		snprintf(text, size, "%" PRIu64, *(const uint64_t *)at);
+		if (row->automatic && *(const uint64_t *)at == UINT64_MAX)
+			snprintf(text, size, "auto");
+		else
+			snprintf(text, size, "%" PRIu64, *(const uint64_t *)at);
 		break;
 	case OPTION_SIZE:
 		format_size(*(const uint64_t *)at, text, size);

@@ -33,6 +33,7 @@ struct option {
 	size_t offset;              /**< of the value in the object */
 	const char *const *choices; /**< OPTION_CHOICE: NULL-terminated */
 	uint64_t min, max;          /**< UINT, SIZE, DURATION; max 0 means no limit */
+	bool automatic;             /**< UINT: "auto" is allowed, too, and means UINT64_MAX */
 	const char *fallback;       /**< default, as text; NULL: zero */
 	bool required;
 	const char *help; /**< for the man page: one or two sentences */

@@ -529,7 +529,7 @@ static struct device *blk_create(const struct device_plan *plan, struct error *e
 }
 
 static const struct option options[] = {
-	VIRTIO_OPTIONS(struct blk_settings),
+	VIRTIO_OPTIONS(struct blk_settings, DEVICE_QUEUES),
 	{ .name = "serial",
 	  .type = OPTION_STRING,
 	  .offset = offsetof(struct blk_settings, serial),
@@ -555,6 +555,7 @@ const struct frontend virtio_blk_frontend = {
 	.transport = &vhost_user_transport,
 	.qemu_device = "vhost-user-blk-pci,chardev={chardev},num-queues={queues},"
 		       "queue-size={queue-size}",
+	.reconnects = true,
 	.settings_size = sizeof(struct blk_settings),
 	.options = options,
 	.units = 1,

@@ -17,13 +17,14 @@ struct virtqueue;
 /** One device type. Features and config space: control thread. Queue ops: the queue's thread. */
 struct virtio_device_ops {
 	const char *name;
-	uint32_t config_size; /**< bytes of config space */
 	/** Feature bits of the type (not of the rings). */
 	uint64_t (*features)(struct virtio_device *dev);
 	/** The driver has chosen; takes effect for queues started after it. */
 	void (*negotiated)(struct virtio_device *dev, uint64_t features);
 	/** The device was reset (2.4): what the driver set is forgotten. */
 	void (*reset)(struct virtio_device *dev);
+	/** Bytes of config space; 0: the VMM makes it up itself, and the next four are NULL. */
+	uint32_t config_size;
 	/** What the driver has set in config space, to outlive this process with the inflight
 	 * regions. */
 	uint64_t (*state)(struct virtio_device *dev);

@@ -9,14 +9,14 @@
 #include "util/error.h"
 #include "util/option.h"
 
-/** Rows for members queues, queue_size and pin of @settings. */
-#define VIRTIO_OPTIONS(settings)                                                                    \
+/** Rows for members queues (1 to @most), queue_size and pin of @settings. */
+#define VIRTIO_OPTIONS(settings, most)                                                              \
 	{ .name = "queues",                                                                         \
 	  .type = OPTION_UINT,                                                                      \
 	  .offset = offsetof(settings, queues),                                                     \
 	  .fallback = "1",                                                                          \
 	  .min = 1,                                                                                 \
-	  .max = DEVICE_QUEUES,                                                                     \
+	  .max = (most),                                                                            \
 	  .help = "Request queues that the guest may use; one for each of its CPUs is best." },     \
 		{ .name = "queue-size",                                                             \
 		  .type = OPTION_UINT,                                                              \

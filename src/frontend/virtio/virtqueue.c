@@ -208,7 +208,7 @@ static bool arm_ring(struct loop_poller *poller)
 	struct virtqueue *vq = container_of(poller, struct virtqueue, poller);
 	bool more;
 
-	if (vq->broken || vq->stopping)
+	if (vq->broken || vq->stopping || vq->on_demand)
 		return false;
 	if (vq->setup.kick_fd < 0)
 		return true; /* a driver that cannot notify must be polled */

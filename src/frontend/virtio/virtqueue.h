@@ -89,6 +89,9 @@ struct virtqueue {
 	bool pinned;      /**< its memory is registered with the loop */
 	unsigned level;   /**< how many requests the driver keeps in flight, lately at most */
 	bool interrupted; /**< the driver wanted an interrupt for the last batch */
+	/** The type's: what the driver makes available is taken when there is a use for it, so it
+	 * need not notify. */
+	bool on_demand;
 
 	uint16_t next_avail;        /**< split: free-running; packed: slot */
 	uint16_t seen_avail;        /**< split: the driver's index as last read */
