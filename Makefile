@@ -8,6 +8,8 @@ DESTDIR ?=
 MESONFLAGS ?= -Dwerror=false
 # What tests/run gets: suites or names of tests, see `tests/run --help`.
 TESTS ?=
+# What tests/bench/run gets: names of sections, see `tests/bench/run --help`.
+BENCH ?=
 
 export MESONFLAGS
 
@@ -20,7 +22,7 @@ help:
 	@echo 'make            build build/penstock'
 	@echo 'make run        boot a Linux guest on a disk that penstock serves, and check its data'
 	@echo 'make test       build and run all tests (TESTS="unit guest/crash" runs some)'
-	@echo 'make bench      measure, side by side with qemu-storage-daemon'
+	@echo 'make bench      measure, side by side with what QEMU has (BENCH="scsi ladder" measures some of it)'
 	@echo 'make install    install under PREFIX ($(PREFIX)), below DESTDIR'
 	@echo 'make format     lay the C sources out by .clang-format'
 	@echo 'make tidy       run clang-tidy over the C sources'
@@ -42,7 +44,7 @@ test:
 bench:
 	@scripts/install-packages build bench
 	@scripts/build build
-	@tests/bench/run
+	@tests/bench/run $(BENCH)
 
 install: build
 	meson configure build -Dprefix=$(PREFIX)

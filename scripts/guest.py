@@ -97,16 +97,17 @@ class Guest:
     """A running guest. Leaving the `with` block kills it; power_off() ends it in good order.
 
     `arguments` are QEMU's for the guest's disks and the memory it shares with their server, as
-    `penstock qemu-args` prints them; attach() makes some of sockets."""
+    `penstock qemu-args` prints them; attach() makes some of sockets. `qemu` is the words of another QEMU's
+    command than the system's."""
 
-    def __init__(self, arguments, *, programs=(), modules=(), cpus=1, log=None):
+    def __init__(self, arguments, *, programs=(), modules=(), cpus=1, log=None, qemu=None, machine="q35"):
         self.directory = tempfile.mkdtemp(prefix="penstock-guest-")
         self.console = Path(log or os.path.join(self.directory, "console"))
         self.errors = Path(self.directory, "qemu-stderr")
         self.number = 0
         self.unread = b""
-        command = [qemu_binary(), "-M", f"q35,accel={accelerator()}", "-cpu", "max", "-smp", str(cpus),
-                   "-nodefaults", "-display", "none", "-no-reboot",
+        command = [*(qemu or [qemu_binary()]), "-M", f"{machine},accel={accelerator()}", "-cpu", "max",
+                   "-smp", str(cpus), "-nodefaults", "-display", "none", "-no-reboot",
                    "-kernel", guest_image.vmlinuz(),
                    "-initrd", guest_image.initramfs(programs, modules),
                    "-append", "console=ttyS0 panic=-1 rdinit=/init nowatchdog mitigations=off",

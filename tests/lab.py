@@ -57,7 +57,11 @@ class Lab:
     def guest(self, disks, memory=256, **kwargs):
         """A booted guest. `disks` are sockets, or guest.Disk where QEMU's properties matter."""
         disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks]
-        return self._closing.enter_context(Guest(attach(disks, memory), **kwargs))
+        return self.boot(attach(disks, memory), **kwargs)
+
+    def boot(self, arguments, **kwargs):
+        """A booted guest.Guest with QEMU's `arguments`."""
+        return self._closing.enter_context(Guest(arguments, **kwargs))
 
     def penstock(self, *arguments, timeout=30, **kwargs):
         """Run penstock to its end; the subprocess.CompletedProcess, with text output."""

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * bench_client.c - one measured run of a virtio-blk load over vhost-user
+ * bench_client.c - one measured run of a virtio-blk or virtio-scsi load over vhost-user
  *
  * The load is a fixed number of requests kept in flight on one queue. Descriptors are formatted
  * once; a request then costs the client a new sector, a store into the ring and a look at the used
@@ -15,30 +15,24 @@
  * this very thread; `--attach` connects to many sockets, does one read on each and holds them until
  * stdin closes.
  */
-#include "driver.h"
+#include "client.h"
+#include "scsi_driver.h"
 
-#include <dirent.h>
+#include <endian.h>
 #include <errno.h>
 #include <getopt.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-enum {
-	BATCH = 64,
-	SUBBUCKETS = 64, /* per power of two: latencies are right to 1.6 % */
-	BUCKETS = 64 * SUBBUCKETS,
-	STALL_S = 10,
-};
+enum { BATCH = 64 };
 
 enum pattern { RANDOM, SEQUENTIAL };
 
 struct bench {
 	const char *socket;
-	bool write, sleeping, packed, indirect, self, attach;
+	bool scsi, write, sleeping, packed, indirect, self, attach;
 	enum pattern pattern;
 	uint32_t block;
 	unsigned depth, queue_size;
@@ -47,108 +41,6 @@ struct bench {
 	pid_t server;
 	int cpu;
 };
-
-struct result {
-	uint64_t requests, errors;
-	double seconds, server_cpu;
-	double waited; /* s that client and server were ready to run and something else ran */
-	uint64_t kicks, sleeps;
-	uint64_t histogram[BUCKETS];
-};
-
-static void die(const char *what, const char *why)
-{
-	fprintf(stderr, "bench-client: %s: %s\n", what, why);
-	exit(1);
-}
-
-static uint64_t now_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	if (clock_gettime(clock, &now))
-		die("the server's CPU clock", strerror(errno));
-	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
-
-/* A cheap clock for latencies, in ticks of its own. */
-static inline uint64_t ticks(void)
-{
-#if defined(__x86_64__)
-	return __builtin_ia32_rdtsc();
-#else
-	return now_ns(CLOCK_MONOTONIC);
-#endif
-}
-
-static double tick_ns(void)
-{
-	struct timespec pause = { .tv_nsec = 20000000 };
-	uint64_t ns = now_ns(CLOCK_MONOTONIC), count = ticks();
-
-	nanosleep(&pause, NULL);
-	count = ticks() - count;
-	return (double)(now_ns(CLOCK_MONOTONIC) - ns) / (double)count;
-}
-
-static inline void relax(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#endif
-}
-
-static unsigned bucket_of(uint64_t value)
-{
-	if (value < SUBBUCKETS)
-		return (unsigned)value;
-	unsigned shift = 63 - (unsigned)__builtin_clzll(value) - 6;
-	return (shift + 1) * SUBBUCKETS + (unsigned)(value >> shift) - SUBBUCKETS;
-}
-
-static double bucket_value(unsigned bucket)
-{
-	if (bucket < SUBBUCKETS)
-		return bucket;
-	unsigned shift = bucket / SUBBUCKETS - 1;
-	return (double)((uint64_t)(bucket % SUBBUCKETS + SUBBUCKETS) << shift);
-}
-
-static double percentile(const struct result *result, double part)
-{
-	uint64_t seen = 0, wanted = (uint64_t)((double)result->requests * part);
-
-	for (unsigned i = 0; i < BUCKETS; i++) {
-		seen += result->histogram[i];
-		if (seen > wanted)
-			return bucket_value(i);
-	}
-	return 0;
-}
-
-/* ns that the threads of a process have waited for a CPU: schedstat's second number. */
-static uint64_t waited_ns(pid_t pid)
-{
-	char path[300];
-	uint64_t total = 0;
-	struct dirent *entry;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-	DIR *tasks = opendir(path);
-	while (tasks && (entry = readdir(tasks))) {
-		unsigned long long ran, waited;
-		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/schedstat", (int)pid,
-			 entry->d_name);
-		FILE *file = fopen(path, "r");
-		if (file && fscanf(file, "%llu %llu", &ran, &waited) == 2)
-			total += waited;
-		if (file)
-			fclose(file);
-	}
-	if (tasks)
-		closedir(tasks);
-	return total;
-}
 
 /* Where the next request goes, in sectors. */
 static inline uint64_t next_sector(const struct bench *bench, uint64_t blocks)
@@ -161,6 +53,16 @@ static inline uint64_t next_sector(const struct bench *bench, uint64_t blocks)
 	state ^= state >> 7;
 	state ^= state << 17;
 	return (((state >> 32) * blocks) >> 32) * (bench->block / 512);
+}
+
+static inline void set_place(const struct bench *bench, struct slot *slot, uint64_t sector)
+{
+	if (bench->scsi) {
+		uint32_t lba = htobe32((uint32_t)sector);
+		memcpy(slot->command->cdb + 2, &lba, sizeof(lba));
+	} else {
+		slot->header->sector = sector;
+	}
 }
 
 /* `--self`: the device's part of a split ring, done at once and in the same thread. */
@@ -191,13 +93,14 @@ static int turn(const struct bench *bench, struct virtq *queue, uint64_t blocks,
 	uint64_t now = ticks();
 	for (int i = 0; i < count; i++) {
 		struct slot *slot = &queue->slot[done[i]];
-		result->histogram[bucket_of(now - slot->time)]++;
-		result->errors += *slot->status != VIRTIO_BLK_S_OK;
+		histogram_add(&result->latency, now - slot->time);
+		result->errors += *slot->status != VIRTIO_BLK_S_OK ||
+				  (bench->scsi && slot->response->status);
 		if (!refill) {
 			virtq_release(queue, done[i]);
 			continue;
 		}
-		slot->header->sector = next_sector(bench, blocks);
+		set_place(bench, slot, next_sector(bench, blocks));
 		slot->time = now;
 		virtq_push(queue, done[i]);
 	}
@@ -230,8 +133,7 @@ static void run_for(const struct bench *bench, struct virtq *queue, uint64_t blo
 
 	memset(result, 0, sizeof(*result));
 	if (bench->server) {
-		if (clock_getcpuclockid(bench->server, &server_clock))
-			die("the server's CPU clock", "no such process");
+		server_clock = cpu_clock(bench->server);
 		waited += waited_ns(bench->server);
 		server_start = now_ns(server_clock);
 	}
@@ -271,18 +173,31 @@ static void fill(uint8_t *bytes, size_t count)
 	}
 }
 
-static void print_result(const struct result *result, double ns)
+static uint64_t disk_bytes(const struct bench *bench, struct virtq *queue)
 {
-	double million = (double)result->requests / 1e6;
+	uint64_t bytes;
 
-	printf("{\"requests\": %llu, \"errors\": %llu, \"seconds\": %.6f, \"iops\": %.1f, "
-	       "\"p50_us\": %.3f, \"p99_us\": %.3f, \"server_cpu\": %.6f, "
-	       "\"cpu_per_million\": %.4f, \"waited\": %.6f, \"kicks\": %llu, \"sleeps\": %llu}\n",
-	       (unsigned long long)result->requests, (unsigned long long)result->errors,
-	       result->seconds, (double)result->requests / result->seconds,
-	       percentile(result, 0.5) * ns / 1e3, percentile(result, 0.99) * ns / 1e3,
-	       result->server_cpu, million > 0 ? result->server_cpu / million : 0, result->waited,
-	       (unsigned long long)result->kicks, (unsigned long long)result->sleeps);
+	if (bench->self)
+		return 1ull << 30;
+	if (!bench->scsi)
+		return queue->driver->config.capacity * 512;
+	if (scsi_settle(queue, 0, 0) || scsi_capacity(queue, &bytes))
+		die(bench->socket, queue->driver->error);
+	return bytes;
+}
+
+static void format(const struct bench *bench, struct virtq *queue, uint16_t slot)
+{
+	uint8_t cdb[10];
+
+	if (!bench->scsi) {
+		virtq_format(queue, slot, bench->write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN, 0,
+			     bench->block, 1, false);
+		return;
+	}
+	scsi_cdb_rw(cdb, bench->write, 0, (uint16_t)(bench->block / 512));
+	scsi_format(queue, slot, 0, 0, cdb, sizeof(cdb), bench->write ? SCSI_OUT : SCSI_IN,
+		    bench->block, 1);
 }
 
 static void measure(const struct bench *bench)
@@ -296,6 +211,8 @@ static void measure(const struct bench *bench)
 		.queue_size = bench->queue_size,
 		.slots = bench->depth,
 		.slot_bytes = bench->block,
+		.queues = bench->scsi ? SCSI_REQUESTS + 1 : 1,
+		.scsi = bench->scsi,
 	};
 	struct driver *driver = driver_new(&options);
 
@@ -305,18 +222,18 @@ static void measure(const struct bench *bench)
 		die("--depth", "more than the queue has room for");
 	if (!bench->self && (driver_connect(driver) || driver_start(driver)))
 		die(bench->socket, driver->error);
-	uint64_t disk = bench->self ? 1ull << 30 : driver->config.capacity * 512;
+	struct virtq *queue = &driver->queue[driver->queues - 1];
+	uint64_t disk = disk_bytes(bench, queue);
 	uint64_t blocks = (bench->span && bench->span < disk ? bench->span : disk) / bench->block;
 	if (!blocks)
 		die(bench->socket, "the disk is smaller than one request");
 
-	struct virtq *queue = &driver->queue[0];
 	double ns = tick_ns();
 	for (unsigned i = 0; i < bench->depth; i++) {
 		uint16_t slot = (uint16_t)virtq_take(queue);
 		fill(queue->slot[slot].data, bench->block);
-		virtq_format(queue, slot, bench->write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN,
-			     next_sector(bench, blocks), bench->block, 1, false);
+		format(bench, queue, slot);
+		set_place(bench, &queue->slot[slot], next_sector(bench, blocks));
 		queue->slot[slot].time = ticks();
 		virtq_push(queue, slot);
 	}
@@ -357,21 +274,9 @@ static void attach(char *const *sockets, int count)
 		;
 }
 
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	if (cpu < 0)
-		return;
-	CPU_ZERO(&set);
-	CPU_SET((unsigned)cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		die("--cpu", strerror(errno));
-}
-
 static const char usage[] =
-	"usage: bench-client --socket SOCK [--op read|write] [--sequential] [--block BYTES] "
-	"[--depth N]\n"
+	"usage: bench-client --socket SOCK [--device blk|scsi] [--op read|write] [--sequential]\n"
+	"         [--block BYTES] [--depth N]\n"
 	"         [--seconds S] [--warmup S] [--sleep] [--packed] [--indirect] [--queue-size N]\n"
 	"         [--span BYTES] [--server PID] [--cpu N]\n"
 	"       bench-client --self [--depth N]         the client's own cost, no server\n"
@@ -382,7 +287,8 @@ static const char usage[] =
 static bool parse(int argc, char **argv, struct bench *bench)
 {
 	enum {
-		OP = 256,
+		DEVICE = 256,
+		OP,
 		SEQ,
 		BLOCK,
 		DEPTH,
@@ -401,15 +307,25 @@ static bool parse(int argc, char **argv, struct bench *bench)
 		HELP
 	};
 	static const struct option longs[] = {
-		{ "socket", 1, NULL, SOCKET },   { "op", 1, NULL, OP },
-		{ "sequential", 0, NULL, SEQ },  { "block", 1, NULL, BLOCK },
-		{ "depth", 1, NULL, DEPTH },     { "seconds", 1, NULL, SECONDS },
-		{ "warmup", 1, NULL, WARMUP },   { "sleep", 0, NULL, SLEEP },
-		{ "packed", 0, NULL, PACKED },   { "indirect", 0, NULL, INDIRECT },
-		{ "queue-size", 1, NULL, SIZE }, { "span", 1, NULL, SPAN },
-		{ "server", 1, NULL, SERVER },   { "cpu", 1, NULL, CPU },
-		{ "self", 0, NULL, SELF },       { "attach", 0, NULL, ATTACH },
-		{ "help", 0, NULL, HELP },       { NULL, 0, NULL, 0 },
+		{ "device", 1, NULL, DEVICE },
+		{ "socket", 1, NULL, SOCKET },
+		{ "op", 1, NULL, OP },
+		{ "sequential", 0, NULL, SEQ },
+		{ "block", 1, NULL, BLOCK },
+		{ "depth", 1, NULL, DEPTH },
+		{ "seconds", 1, NULL, SECONDS },
+		{ "warmup", 1, NULL, WARMUP },
+		{ "sleep", 0, NULL, SLEEP },
+		{ "packed", 0, NULL, PACKED },
+		{ "indirect", 0, NULL, INDIRECT },
+		{ "queue-size", 1, NULL, SIZE },
+		{ "span", 1, NULL, SPAN },
+		{ "server", 1, NULL, SERVER },
+		{ "cpu", 1, NULL, CPU },
+		{ "self", 0, NULL, SELF },
+		{ "attach", 0, NULL, ATTACH },
+		{ "help", 0, NULL, HELP },
+		{ NULL, 0, NULL, 0 },
 	};
 	int option;
 
@@ -417,6 +333,9 @@ static bool parse(int argc, char **argv, struct bench *bench)
 		switch (option) {
 		case SOCKET:
 			bench->socket = optarg;
+			break;
+		case DEVICE:
+			bench->scsi = !strcmp(optarg, "scsi");
 			break;
 		case OP:
 			bench->write = !strcmp(optarg, "write");
@@ -474,7 +393,8 @@ static bool parse(int argc, char **argv, struct bench *bench)
 		return optind < argc;
 	return (bench->socket || bench->self) && bench->block && bench->block % 512 == 0 &&
 	       bench->depth && bench->depth <= 1024 && bench->queue_size <= 1024 &&
-	       !(bench->self && (bench->packed || bench->indirect || bench->sleeping));
+	       !(bench->self &&
+		 (bench->packed || bench->indirect || bench->sleeping || bench->scsi));
 }
 
 int main(int argc, char **argv)

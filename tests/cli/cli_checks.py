@@ -8,7 +8,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tap  # noqa: E402
 
-COMMANDS = ("serve", "run", "check", "status", "resize", "qemu-args")
+COMMANDS = ("serve", "run", "check", "status", "resize", "add-disk", "remove-disk", "insert", "eject", "attach", "detach",
+            "qemu-args")
 
 # A good configuration, for an image disk.img.
 GOOD = """\

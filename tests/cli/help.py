@@ -37,7 +37,7 @@ def _():
 
 
 for name, options in (("file", ("path", "direct")), ("memory", ("size",)), ("null", ("size",)),
-                      ("flaky", ("errors", "delay", "seed")), ("pass", ())):
+                      ("iso", ("path", "2,048")), ("flaky", ("errors", "delay", "seed")), ("pass", ())):
     @tap.test(f"help {name} describes it and its options")
     def _(name=name, options=options):
         with Lab() as lab:

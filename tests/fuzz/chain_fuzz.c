@@ -2,14 +2,15 @@
 /*
  * chain_fuzz.c - rings and descriptor chains of a guest that writes anything
  *
- * The input is a ring's setup, then the guest's memory, then the inflight region. A
- * virtio-blk queue is started on it as the transport would, serves for some turns of its loop
- * and is stopped. The guest's memory has holes, adjacent regions, and one that ends near the
- * top of the address space; each region is an allocation of its own, so that the sanitizer sees a
- * step outside.
+ * The input is a ring's setup, then the guest's memory, then the inflight region. A queue of
+ * virtio-blk or virtio-scsi is started on it as the transport would, serves for some turns of its
+ * loop and is stopped; an event queue has something to tell in each. The guest's memory has holes,
+ * adjacent regions, and one that ends near the top of the address space; each region is an
+ * allocation of its own, so that the sanitizer sees a step outside.
  *
  *     byte 0     1 packed, 2 indirect, 4 event index, 8 inflight region, 16 flush negotiated
- *     byte 1     disk: memory, null, memory read-only (modulo 3)
+ *     byte 1     queue (modulo 6): 0-2 virtio-blk on memory, null, memory read-only;
+ *                3-5 virtio-scsi's for control, events, requests
  *     byte 2     ring: 1..32 entries (split: a power of two)
  *     bytes 3-6  base
  *     from 7     guest memory: REGIONS, one after another, as far as the input goes; then
@@ -19,11 +20,13 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
+#include <linux/virtio_scsi.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "frontend/virtio/device.h"
+#include "frontend/virtio/scsi_private.h"
 #include "frontend/virtio/virtqueue.h"
 #include "fuzz.h"
 #include "layer/disk.h"
@@ -46,7 +49,7 @@ static const struct {
 };
 #define REGIONS (sizeof regions / sizeof *regions)
 
-static struct virtio_device *device[3];
+static struct virtio_device *device[4];
 static struct loop *loop;
 static sem_t finished;
 
@@ -54,7 +57,8 @@ static sem_t finished;
 static struct run {
 	struct loop_message turn;
 	struct virtqueue_setup setup;
-	unsigned disk, turns;
+	struct virtio_device *device;
+	unsigned queue, turns;
 	struct virtqueue *vq;
 } run;
 
@@ -71,6 +75,9 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 		device[i] = container_of(
 			fuzz_device("virtio-blk", "none", fuzz_disk(kind[i], i == 2), options),
 			struct virtio_device, device);
+	device[3] = container_of(
+		fuzz_device("virtio-scsi", "none", fuzz_disk("memory", false), options),
+		struct virtio_device, device);
 	return 0;
 }
 
@@ -118,12 +125,14 @@ static void broke(struct virtqueue *vq)
 static void next_turn(struct loop_message *message)
 {
 	if (!run.turns) {
-		run.vq = virtqueue_create(device[run.disk], 0, &run.setup, loop, loop,
-					  device[run.disk]->device.stats);
+		run.vq = virtqueue_create(run.device, run.queue, &run.setup, loop, loop,
+					  run.device->device.stats);
 		run.vq->stopped = stopped;
 		run.vq->broke = broke;
 		virtqueue_start(run.vq);
 	}
+	if (run.device == device[3])
+		scsi_target_events.units_changed(scsi_of(run.device), 1, 300, true);
 	if (++run.turns < TURNS)
 		loop_send(loop, message);
 	else
@@ -133,12 +142,14 @@ static void next_turn(struct loop_message *message)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = { data, size };
-	uint8_t flags = input_byte(&in), disk = input_byte(&in), entries = input_byte(&in);
+	uint8_t flags = input_byte(&in), queue = input_byte(&in) % 6, entries = input_byte(&in);
 	bool packed = flags & 1;
 	struct memory *memory;
 	uint64_t bytes;
 
-	run = (struct run){ .turn.run = next_turn, .disk = disk % 3u };
+	run = (struct run){ .turn.run = next_turn,
+			    .device = device[queue < 3 ? queue : 3],
+			    .queue = queue < 3 ? 0 : queue - 3u };
 	run.setup = (struct virtqueue_setup){
 		.size = packed ? (uint16_t)(1 + entries % ENTRIES) : (uint16_t)(1u << entries % 6),
 		.features = (packed ? 1ull << VIRTIO_F_RING_PACKED : 0) |
@@ -160,8 +171,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		run.setup.inflight = malloc(bytes);
 		input_bytes(&in, run.setup.inflight, bytes);
 	}
-	device[run.disk]->ops->negotiated(device[run.disk],
-					  flags & 16 ? 1ull << VIRTIO_BLK_F_FLUSH : 0);
+	if (run.device == device[3])
+		run.device->features = 1ull << VIRTIO_SCSI_F_HOTPLUG;
+	else
+		run.device->ops->negotiated(run.device,
+					    flags & 16 ? 1ull << VIRTIO_BLK_F_FLUSH : 0);
 	loop_send(loop, &run.turn);
 	while (sem_wait(&finished)) /* libFuzzer's timer interrupts it */
 		;

@@ -18,82 +18,33 @@
  * The memory that the input hands over begins with the ring of CONTENT, so that a ring that is
  * started well has something to do.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ring.h>
 
-#include "frontend/device.h"
 #include "fuzz.h"
-#include "loop/loop.h"
-#include "memory/memory.h"
+#include "peer.h"
 #include "transport/transport.h"
 #include "transport/vhost_user_protocol.h"
-#include "util/error.h"
 
 #define MEMORY_BYTES 0x10000
-#define WAIT_MS      100
-#define PATIENCE_MS  8000
-#define MOST_FDS     40
 
-static struct loop *control, *loops[1];
-static struct sockaddr_un address = { .sun_family = AF_UNIX };
-static char directory[80];
-
-static struct {
-	struct loop_message message;
-	int done[2];
-} opening;
-
-static void open_server(struct loop_message *message)
+static struct device *make_device(const char *socket)
 {
 	static const char *const options[] = { "queues", "2", "queue-size", "16", NULL };
-	struct transport_loops where = { control, loops, 1, 0 };
-	struct device *device =
-		fuzz_device("virtio-blk", address.sun_path, fuzz_disk("memory", 0), options);
 
-	(void)message;
-	if (!vhost_user_transport.listen(device, &where, NULL))
-		abort();
-	if (write(opening.done[1], "", 1) != 1)
-		abort();
-}
-
-static void remove_directory(void)
-{
-	unlink(address.sun_path);
-	rmdir(directory);
+	return fuzz_device("virtio-blk", socket, fuzz_disk("memory", 0), options);
 }
 
 int LLVMFuzzerInitialize(int *count, char ***arguments)
 {
-	const char *temporary = getenv("TMPDIR");
-	char byte;
-
 	(void)count;
 	(void)arguments;
-	memory_guard_install();
-	snprintf(directory, sizeof directory, "%s/penstock-fuzz-XXXXXX",
-		 temporary ? temporary : "/tmp");
-	if (!mkdtemp(directory) || pipe(opening.done))
-		abort();
-	atexit(remove_directory);
-	snprintf(address.sun_path, sizeof address.sun_path, "%s/sock", directory);
-	control = fuzz_loop("control");
-	loops[0] = fuzz_loop("queues");
-	opening.message.run = open_server;
-	loop_send(control, &opening.message);
-	return read(opening.done[0], &byte, 1) == 1 ? 0 : -1;
+	peer_start(&vhost_user_transport, make_device);
+	return 0;
 }
 
 /* A split ring of 16 at 0 with one request: read block 0. */
@@ -119,80 +70,6 @@ static int make_memory(void)
 	return fd;
 }
 
-static int make_fd(unsigned kind, int memory)
-{
-	int pair[2];
-
-	switch (kind & 3) {
-	case 0:
-		return dup(memory);
-	case 1:
-		return eventfd(1, EFD_CLOEXEC);
-	case 2:
-		if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
-			abort();
-		close(pair[1]);
-		return pair[0];
-	default:
-		return open("/dev/null", O_RDWR | O_CLOEXEC);
-	}
-}
-
-/* False when the server has had enough. */
-static bool send_all(int socket, const void *bytes, size_t size, const int *fd, unsigned fds)
-{
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(MOST_FDS * sizeof(int))];
-	} control_data = { 0 };
-	struct iovec vec = { (void *)bytes, size };
-	struct msghdr msg = { .msg_iov = &vec, .msg_iovlen = 1 };
-	ssize_t n;
-
-	if (fds) {
-		msg.msg_control = &control_data;
-		msg.msg_controllen = CMSG_SPACE(fds * sizeof(int));
-		control_data.align = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
-						       .cmsg_type = SCM_RIGHTS,
-						       .cmsg_len = CMSG_LEN(fds * sizeof(int)) };
-		memcpy(CMSG_DATA(&control_data.align), fd, fds * sizeof(int));
-	}
-	n = sendmsg(socket, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-	return n == (ssize_t)size;
-}
-
-/* Reads what there is; waits for something at most @ms. False at the end of the connection. */
-static bool drain(int socket, int ms)
-{
-	struct pollfd p = { .fd = socket, .events = POLLIN };
-	char bytes[4096];
-	ssize_t n = 1;
-
-	while (n > 0 && poll(&p, 1, ms) > 0) {
-		union {
-			struct cmsghdr align;
-			char room[CMSG_SPACE(4 * sizeof(int))];
-		} control_data;
-		struct iovec vec = { bytes, sizeof bytes };
-		struct msghdr msg = { .msg_iov = &vec,
-				      .msg_iovlen = 1,
-				      .msg_control = &control_data,
-				      .msg_controllen = sizeof control_data };
-		struct cmsghdr *c;
-
-		n = recvmsg(socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-		if (c && c->cmsg_type == SCM_RIGHTS) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c), sizeof fd);
-			close(fd);
-		}
-		ms = 0;
-	}
-	return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
-}
-
 static bool send_record(int socket, int memory, struct input *in)
 {
 	uint8_t request = input_byte(in), flags = input_byte(in), fds = input_byte(in);
@@ -202,7 +79,6 @@ static bool send_record(int socket, int memory, struct input *in)
 		uint8_t payload[4096];
 	} m = { .header = { request, flags ^ VHOST_USER_VERSION, 0 } };
 	uint16_t bytes;
-	int fd[MOST_FDS];
 	bool good;
 
 	input_bytes(in, &bytes, sizeof bytes);
@@ -214,37 +90,23 @@ static bool send_record(int socket, int memory, struct input *in)
 	if (odd & 1)
 		input_bytes(in, &m.header.size, sizeof m.header.size);
 	input_bytes(in, m.payload, bytes);
-	fds = fds & 0x80 ? (uint8_t)(33 + fds % 4) : fds % 4;
-	for (unsigned i = 0; i < fds; i++)
-		fd[i] = make_fd(kinds >> i % 4 * 2, memory);
-	if (request)
-		good = send_all(socket, &m, sizeof m.header + bytes, fd, fds);
-	else
-		good = !bytes || send_all(socket, m.payload, bytes, fd, fds);
-	for (unsigned i = 0; i < fds; i++)
-		close(fd[i]);
+	good = request ? peer_send(socket, &m, sizeof m.header + bytes, fds, kinds, memory)
+		       : peer_send(socket, m.payload, bytes, fds, kinds, memory);
 	if (odd & 4)
-		good = good && drain(socket, 20);
+		good = good && peer_drain(socket, 20);
 	if (odd & 2 && ftruncate(memory, 4096))
 		abort();
-	return good && drain(socket, 0);
+	return good && peer_drain(socket, 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = { data, size };
-	int memory = make_memory(), s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int memory = make_memory(), s = peer_connect();
 
-	if (s < 0 || connect(s, (struct sockaddr *)&address, sizeof address))
-		abort();
 	while (in.size && send_record(s, memory, &in))
 		;
-	/* The server closes when its rings have drained; one that does not hangs. */
-	shutdown(s, SHUT_WR);
-	for (int waited = 0; drain(s, WAIT_MS); waited += WAIT_MS)
-		if (waited >= PATIENCE_MS)
-			abort();
-	close(s);
+	peer_finish(s);
 	close(memory);
 	return 0;
 }

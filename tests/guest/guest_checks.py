@@ -3,9 +3,11 @@
 
 import re
 import sys
+import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
 import tap  # noqa: E402
 
@@ -30,3 +32,20 @@ def no_io_errors(guest):
 def feature(guest, disk, bit):
     """Whether the guest's driver negotiated a virtio feature bit for a disk such as vda."""
     return guest.run(f"cat /sys/block/{disk}/device/features")[bit] == "1"
+
+
+def reload(guest, module, parameters="", above=()):
+    """Unload a module and those `above` that use it, load them again, it with other parameters; its disks are back."""
+    disks = guest.run("ls -d /sys/block/sd* | wc -l").strip()
+    guest.run(f"rmmod {' '.join(above)} {module} && insmod /modules/*-{module}.ko {parameters}\n"
+              + "".join(f"insmod /modules/*-{name}.ko\n" for name in above))
+    wait_until(guest, f"[ $(ls -d /sys/bus/scsi/drivers/sd/*/block/sd* | wc -l) = {disks} ]",
+               "the guest finds its disks again")
+
+
+def wait_until(guest, condition, what, seconds=20):
+    """Wait until a script's status in the guest is 0."""
+    deadline = time.monotonic() + seconds
+    while guest.attempt(condition)[0]:
+        tap.check(time.monotonic() < deadline, f"not after {seconds} s: {what}")
+        time.sleep(0.2)

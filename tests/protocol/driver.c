@@ -49,6 +49,24 @@ static void set_defaults(struct driver_options *options)
 		options->slots = fit;
 }
 
+/*
+ * Where a slot's response is, and where all of header and response end. As in Linux's drivers they
+ * are neighbours: with virtio-scsi, what is written of most responses shares the header's line.
+ */
+static size_t status_offset(const struct driver_options *options)
+{
+	return options->scsi ? ROUND_UP(sizeof(struct virtio_scsi_cmd_req), 4)
+			     : sizeof(struct virtio_blk_outhdr);
+}
+
+static size_t line_bytes(const struct driver_options *options)
+{
+	return options->scsi
+		       ? ROUND_UP(status_offset(options) + sizeof(struct virtio_scsi_cmd_resp),
+				  CACHE_LINE)
+		       : CACHE_LINE;
+}
+
 /* A slot's line in the slots region: header, status, and the indirect table behind them. */
 static size_t slot_stride(const struct driver_options *options)
 {
@@ -56,7 +74,7 @@ static size_t slot_stride(const struct driver_options *options)
 
 	if (options->features & FEATURE(VIRTIO_RING_F_INDIRECT_DESC))
 		table = (options->segments + 2) * sizeof(struct vring_desc);
-	return CACHE_LINE + ROUND_UP(table, CACHE_LINE);
+	return line_bytes(options) + ROUND_UP(table, CACHE_LINE);
 }
 
 static int place_slots(struct driver *driver, struct virtq *queue, unsigned data_region)
@@ -79,10 +97,13 @@ static int place_slots(struct driver *driver, struct virtq *queue, unsigned data
 
 		slot->header = (struct virtio_blk_outhdr *)(slots->host + at);
 		slot->header_guest = slots->guest + at;
-		slot->status = slots->host + at + sizeof(*slot->header);
-		slot->status_guest = slot->header_guest + sizeof(*slot->header);
-		slot->table = slots->host + at + CACHE_LINE;
-		slot->table_guest = slots->guest + at + CACHE_LINE;
+		slot->status = slots->host + at + status_offset(options);
+		slot->status_guest = slots->guest + at + status_offset(options);
+		slot->response = (struct virtio_scsi_cmd_resp *)slot->status;
+		if (options->scsi)
+			slot->status = &slot->response->response;
+		slot->table = slots->host + at + line_bytes(options);
+		slot->table_guest = slots->guest + at + line_bytes(options);
 		slot->data = data->host + data_at;
 		slot->data_guest = data->guest + data_at;
 		slot->piece = calloc(options->segments + 2, sizeof(*slot->piece));
@@ -250,7 +271,7 @@ int driver_connect(struct driver *driver)
 		return fail(driver, ret, "GET_FEATURES");
 	if (options->features & ~driver->offered)
 		return fail(driver, -ENOTSUP, "a ring feature");
-	driver->features = driver->offered & wanted;
+	driver->features = driver->offered & wanted & ~options->decline;
 	if (driver->features & VU_F_PROTOCOL_FEATURES) {
 		ret = negotiate_protocol(driver);
 		if (!ret)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * driver.h - our own driver side: a vhost-user front-end with a virtio-blk driver on it
+ * driver.h - our own driver side: a vhost-user front-end with a virtio-blk or virtio-scsi driver
+ * on it
  *
  * A driver is a guest without a VM: memory of its own (memfds, several regions), virtqueues in it,
  * and a connection to the daemon. Three layers, each usable alone:
@@ -8,6 +9,7 @@
  *   driver_*   the device: connect and negotiate, start and stop its rings, configuration, memory
  *   virtq_*    one ring, split or packed: slots pushed, published, reaped; or raw descriptors
  *   blk_*      virtio-blk requests, one at a time and waited for
+ *   scsi_*     virtio-scsi requests, likewise: scsi_driver.h
  *
  * Every queue owns a fixed number of slots. A slot is room for one request: header, status byte,
  * data buffer and descriptors, all placed when the driver is made. So a request costs no
@@ -24,6 +26,7 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
+#include <linux/virtio_scsi.h>
 
 #define FEATURE(bit) (1ull << (bit))
 
@@ -60,11 +63,21 @@ struct piece {
 };
 
 struct slot {
-	struct virtio_blk_outhdr *header;
-	volatile uint8_t *status;
-	uint8_t *data; /* slot_bytes */
-	uint64_t header_guest, status_guest, data_guest;
-	void *table; /* indirect table */
+	union {
+		struct virtio_blk_outhdr *header;
+		struct virtio_scsi_cmd_req *command;
+		struct virtio_scsi_ctrl_tmf_req *task;
+		struct virtio_scsi_ctrl_an_req *notifications;
+	};
+	union {
+		struct virtio_scsi_cmd_resp *response;
+		struct virtio_scsi_ctrl_an_resp *actual;
+		struct virtio_scsi_event *event;
+	};
+	volatile uint8_t *status;                        /* scsi: the response byte of @response */
+	uint8_t *data;                                   /* slot_bytes */
+	uint64_t header_guest, status_guest, data_guest; /* scsi: status_guest is @response's */
+	void *table;                                     /* indirect table */
 	uint64_t table_guest;
 	struct piece *piece; /* what the request is made of */
 	uint16_t pieces;
@@ -110,6 +123,7 @@ struct driver_options {
 	const char *socket;
 	uint64_t features;   /* ring features to take; must be offered: RING_PACKED, INDIRECT_DESC,
 				EVENT_IDX */
+	uint64_t decline;    /* features of the device not to take */
 	uint64_t protocol;   /* protocol features to take where offered; 0: all */
 	unsigned queues;     /* default 1 */
 	unsigned queue_size; /* default 128 */
@@ -118,6 +132,7 @@ struct driver_options {
 	uint32_t slot_bytes; /* data buffer of a slot; default 64 KiB */
 	bool add_regions;    /* ADD_MEM_REG one by one in place of SET_MEM_TABLE */
 	bool inflight;       /* use an inflight region; must be offered */
+	bool scsi;           /* slots are for virtio-scsi; queues 0 and 1 are control and events */
 };
 
 struct driver {
