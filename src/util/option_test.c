@@ -16,7 +16,7 @@
 /* One of each type. */
 struct thing {
 	bool flag;
-	uint64_t count, size, time;
+	uint64_t count, size, time, turn;
 	double share;
 	char *text;
 	int choice;
@@ -45,6 +45,12 @@ static const struct option things[] = {
 	  .offset = offsetof(struct thing, time),
 	  .max = 1000000000,
 	  .fallback = "5ms" },
+	{ .name = "turn",
+	  .type = OPTION_UINT,
+	  .offset = offsetof(struct thing, turn),
+	  .automatic = true,
+	  .fallback = "auto",
+	  .max = 9 },
 	{ .name = "share", .type = OPTION_FRACTION, .offset = offsetof(struct thing, share) },
 	{ .name = "text", .type = OPTION_STRING, .offset = offsetof(struct thing, text) },
 	{ .name = "choice",
@@ -65,6 +71,7 @@ static void defaults(void **state)
 	assert_int_equal(thing.count, 3);
 	assert_int_equal(thing.size, 4096);
 	assert_int_equal(thing.time, 5000000);
+	assert_true(thing.turn == UINT64_MAX);
 	assert_true(thing.share == 0);
 	assert_null(thing.text);
 	assert_int_equal(thing.choice, 1);
@@ -148,6 +155,7 @@ static void values(void **state)
 		{ "share", "0.25", "25%" },     { "share", "100%", "100%" },
 		{ "share", "1.5%", "1.5%" },    { "text", "a b", "a b" },
 		{ "text", "c", "c" },           { "choice", "red", "red" },
+		{ "turn", "9", "9" },           { "turn", "auto", "auto" },
 	};
 	struct thing thing = { 0 };
 	struct error err;
@@ -193,6 +201,9 @@ static void mistakes(void **state)
 		{ "text", "", "a text" },
 		{ "choice", "blue", "red, green" },
 		{ "choice", "RED", "red, green" },
+		{ "turn", "10", "auto or a whole number, from 0 to 9" },
+		{ "turn", "18446744073709551615", "out of range" },
+		{ "count", "auto", "not understood" },
 		{ "colour", "red", "choice" },
 	};
 	struct thing thing = { 0 }, before;
