@@ -138,7 +138,7 @@ def check_commands(kind, machine, guest, image):
                   "dd if=/tmp/one of=/dev/DISK bs=512 count=1 oflag=direct 2>/dev/null")
         fails(f"sg_persist -n -o -R -K {OTHER_KEY} -T 5 /dev/DISK", RESERVATION_CONFLICT)
         run(f"sg_persist -n -o -L -K {KEY} -T 5 /dev/DISK && sg_persist -n -o -C -K {KEY} /dev/DISK")
-        tap.contains(run("sg_persist -n -k /dev/DISK"), "no registered reservation keys")
+        tap.contains(run("sg_persist -n -k /dev/DISK"), "NO registered reservation keys")
 
     @test("REPORT SUPPORTED OPERATION CODES lists what works")
     def _():
