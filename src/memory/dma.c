@@ -26,7 +26,6 @@ struct dma_bounce {
 #define CHECK_BYTES 64
 #define CHECK_TRIES 8   /* so many differences in a row are no accident */
 #define CHECK_VAIN  500 /* comparisons of zeroes, which prove nothing, before we believe it */
-#define CHECKED     UINT16_MAX
 
 struct dma_check {
 	struct dma_space *space;
@@ -82,14 +81,14 @@ static void check_compare(struct dma_message *message, int status)
 	if (status || !memcmp(check->theirs, check->before, length)) {
 		if ((!status && memcmp(check->theirs, zeros, length)) ||
 		    ++check->map->checked == CHECK_VAIN)
-			check->map->checked = CHECKED;
+			check->map->checked = MAPPING_CHECKED;
 		check_end(check, status == -ENOTCONN ? status : 0);
 	} else if (!still) {
 		check_end(check, 0);
 	} else if (++check->tries < CHECK_TRIES) {
 		check_send(check);
 	} else {
-		check->map->checked = CHECKED; /* reported, once */
+		check->map->checked = MAPPING_CHECKED; /* reported, once */
 		if (check->space->unshared)
 			check->space->unshared(check->space, message->address);
 		check_end(check, -EFAULT);
@@ -123,7 +122,7 @@ static void check_begin(struct dma_space *space, const struct region *r, uint64_
 static bool check_shared(struct dma_space *space, const struct region *r, uint64_t address,
 			 uint64_t length)
 {
-	if (__builtin_expect(r->map->checked == CHECKED, 1))
+	if (__builtin_expect(r->map->checked == MAPPING_CHECKED, 1))
 		return false;
 	check_begin(space, r, address, length);
 	return true;

@@ -32,6 +32,9 @@ struct loop;
 /** Most regions of a table. */
 #define MEMORY_REGIONS 65535
 
+/** In mapping.checked: it needs no more of that. */
+#define MAPPING_CHECKED UINT16_MAX
+
 /** Memory of the VMM, mapped here. Counted; shared between tables. */
 struct mapping {
 	atomic_uint users;
@@ -41,7 +44,7 @@ struct mapping {
 	dev_t device;       /**< the file's */
 	ino_t inode;        /**< the file's; 0: no other region may share it */
 	atomic_bool broken; /**< some of it was gone when it was touched */
-	uint16_t checked;   /**< dma.c's: whether it is what the guest uses */
+	uint16_t checked;   /**< dma.c's: how often it was compared with what the guest uses */
 	int guard;          /**< its slot in guard.c */
 };
 

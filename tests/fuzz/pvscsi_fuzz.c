@@ -305,7 +305,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	run.flags = input_byte(&run.in);
 	run.pci = device[run.flags >> 3 & 1];
 	for (unsigned i = 0; i < REGIONS; i++) {
-		map[i].checked = 255; /* messages are for transfers */
+		map[i].checked = MAPPING_CHECKED; /* messages are for transfers */
 		if (!regions[i].announced)
 			map[i].base = calloc(1, regions[i].size);
 	}
