@@ -133,6 +133,11 @@ with Lab() as lab:
         guest.run("eject -t /dev/sr0")
         tap.equal(volume("sr0"), "FIRST", "the volume after the tray was closed")
 
+    @tap.test("a read of a drive with an open tray closes it, and succeeds at once")
+    def _():
+        guest.run("echo 1 >/proc/sys/dev/cdrom/autoclose; eject /dev/sr0")
+        guest.run("dd if=/dev/sr0 of=/dev/null bs=2048 count=1 2>/dev/null")
+
     @tap.test("the disk on the other channel saw nothing of it")
     def _():
         tap.check("ata1" not in guest.run("dmesg | grep -E 'exception|failed command|hard reset' || true"),

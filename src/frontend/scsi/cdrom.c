@@ -52,14 +52,16 @@ static void eject(struct scsi_command *command)
 	scsi_good(command);
 }
 
+/*
+ * It is the medium that was there before, for nobody can change it behind a tray that the guest has
+ * opened without closing it: so no unit attention, after which Linux would refuse the first read.
+ */
 static void load(struct scsi_command *command)
 {
 	struct scsi_unit *unit = command->port->unit;
 
-	if (atomic_exchange(&unit->tray_open, false) && command->port->disk) {
+	if (atomic_exchange(&unit->tray_open, false) && command->port->disk)
 		atomic_fetch_or(&unit->events, EVENT_NEW_MEDIUM);
-		scsi_attention(unit, ATTENTION_MEDIUM);
-	}
 	scsi_good(command);
 }
 
