@@ -20,7 +20,6 @@
 #include "layer/disk.h"
 #include "util/error.h"
 #include "util/log.h"
-#include "util/must.h"
 
 /* One that is being opened. */
 struct opening {
@@ -34,6 +33,18 @@ struct opening {
 	struct error err;
 };
 
+/* False: no memory. */
+static bool keep(struct daemon *d, struct disk *disk)
+{
+	struct disk **disks = realloc(d->disks, (d->disk_count + 1) * sizeof *disks);
+
+	if (!disks)
+		return false;
+	d->disks = disks;
+	d->disks[d->disk_count++] = disk;
+	return true;
+}
+
 static void opened(struct loop_message *message)
 {
 	struct opening *o = container_of(message, struct opening, opened);
@@ -41,10 +52,12 @@ static void opened(struct loop_message *message)
 
 	pthread_join(o->thread, NULL);
 	list_remove(&o->link);
-	if (o->disk) {
-		d->disks = must(realloc(d->disks, (d->disk_count + 1) * sizeof *d->disks));
-		d->disks[d->disk_count++] = o->disk;
-	} else {
+	if (o->disk && !keep(d, o->disk)) {
+		disk_close(o->disk);
+		o->disk = NULL;
+		error_set(&o->err, ENOMEM, "out of memory");
+	}
+	if (!o->disk) {
 		error_prefix(&o->err, "disk '%s'", o->config.name);
 		log_warn("%s", o->err.text);
 	}
@@ -84,7 +97,9 @@ int disks_open(struct daemon *daemon, struct config_disk *config, struct waiter 
 		ret = error_set(err, EEXIST, "disk '%s' is being opened already", config->name);
 	else
 		ret = 0;
-	o = ret ? NULL : must(calloc(1, sizeof *o));
+	o = ret ? NULL : calloc(1, sizeof *o);
+	if (!ret && !o)
+		ret = error_set(err, ENOMEM, "out of memory");
 	if (!ret) {
 		o->daemon = daemon;
 		o->config = *config;

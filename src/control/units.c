@@ -22,7 +22,6 @@
 #include "layer/disk.h"
 #include "util/error.h"
 #include "util/log.h"
-#include "util/must.h"
 #include "util/suggest.h"
 
 /* One that is under way. */
@@ -232,9 +231,11 @@ static int begin(struct daemon *daemon, const struct unit_place *place, bool det
 		 struct disk *disk, bool force, struct waiter *waiter, struct error *err)
 {
 	struct device *device = place->slot->device;
-	struct change *change = must(calloc(1, sizeof *change));
+	struct change *change = calloc(1, sizeof *change);
 	int ret;
 
+	if (!change)
+		return wrong(err, ENOMEM, place, "out of memory");
 	change->change.force = force;
 	change->change.done = changed;
 	change->daemon = daemon;
