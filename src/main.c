@@ -12,11 +12,23 @@
 #include "control/client.h"
 #include "control/commands.h"
 #include "control/config.h"
+#include "control/create.h"
 #include "control/daemon.h"
+#include "control/inspect.h"
 #include "control/mistakes.h"
 #include "control/qemu.h"
 #include "control/serve.h"
+#include "control/state.h"
 #include "control/yaml.h"
+
+/* Puts what a running penstock changed in place of what @tree says. */
+static void read_state(struct node *tree, struct config *config, struct mistakes *mistakes)
+{
+	const struct node *path = tree->type == NODE_MAPPING ? node_find(tree, "state") : NULL;
+
+	if (path && path->type == NODE_SCALAR && *path->text)
+		config->kept = state_read(path->text, tree, mistakes);
+}
 
 /* Reads a tree into @config, with the flags above it; prints what is wrong. */
 static bool read_tree(const struct invocation *in, struct node *tree, struct config *config,
@@ -27,12 +39,15 @@ static bool read_tree(const struct invocation *in, struct node *tree, struct con
 	if (tree) {
 		for (struct node *flag = in->settings->first; flag; flag = flag->next)
 			node_set(tree, flag->key, flag->text);
+		read_state(tree, config, mistakes);
 		if (config_read(config, tree, mistakes))
 			config_check_files(tree, mistakes);
 	}
 	node_free(tree);
 	for (unsigned i = 0; i < mistakes->count; i++)
 		fprintf(stderr, "%s%s\n", mistakes->file ? "" : "penstock: ", mistakes->texts[i]);
+	if (mistakes->no_memory)
+		fprintf(stderr, "penstock: out of memory\n");
 	mistakes_release(mistakes);
 	return !mistakes->fatal;
 }
@@ -50,12 +65,13 @@ static bool read_file(const struct invocation *in, const char *path, struct conf
 
 static int serve(const struct invocation *in)
 {
+	const struct serve_at at = { in->socket, in->nbd_socket };
 	struct mistakes mistakes = { 0 };
 	struct config config = { 0 };
 	int status = 2;
 
 	if (read_tree(in,
-		      serve_tree(in->arguments[0], in->socket, in->arguments + 1, in->count - 1,
+		      serve_tree(in->arguments[0], &at, in->arguments + 1, in->count - 1,
 				 &mistakes),
 		      &config, &mistakes))
 		status = daemon_run(&config);
@@ -103,6 +119,8 @@ static const struct {
 	{ "serve", serve },
 	{ "run", run },
 	{ "check", check },
+	{ "create", create_run },
+	{ "inspect", inspect },
 	{ "status", client_status },
 	{ "resize", client_resize },
 	{ "add-disk", client_add_disk },
@@ -111,6 +129,16 @@ static const struct {
 	{ "eject", client_eject },
 	{ "attach", client_attach },
 	{ "detach", client_detach },
+	{ "stack", client_stack },
+	{ "insert-layer", client_insert_layer },
+	{ "remove-layer", client_remove_layer },
+	{ "move-layer", client_move_layer },
+	{ "set-layer", client_set_layer },
+	{ "add-leg", client_add_leg },
+	{ "remove-leg", client_remove_leg },
+	{ "undo", client_undo },
+	{ "move", client_move },
+	{ "config", client_config },
 	{ "qemu-args", qemu_arguments },
 	{ "help", command_help },
 };

@@ -14,7 +14,8 @@ struct testing_io {
 	struct loop_timer limit;
 	struct loop *loop;
 	struct disk *disk;
-	struct io_queue queue;
+	struct disk_queue *queue;
+	struct layer_stop stop;
 	enum io_op op;
 	uint8_t flags;
 	uint64_t offset, length;
@@ -22,12 +23,20 @@ struct testing_io {
 	int status;
 };
 
+static inline void testing_over(struct loop_message *message)
+{
+	loop_stop(container_of(message, struct testing_io, stop.done)->loop);
+}
+
 static inline void testing_end(struct loop_message *message)
 {
 	struct testing_io *t = container_of(message, struct testing_io, end);
 
-	disk_queue_close(t->disk, &t->queue);
-	loop_stop(t->loop);
+	disk_queue_close(t->queue);
+	/* Errands of layers may be under way still. */
+	t->stop = (struct layer_stop){ .loop = t->loop, .done.run = testing_over };
+	if (disk_stop(t->disk, &t->stop))
+		abort();
 }
 
 static inline void testing_done(struct layer *layer, struct io *io)
@@ -45,23 +54,34 @@ static inline void testing_start(struct loop_message *message)
 	struct testing_io *t = container_of(message, struct testing_io, start);
 	struct io *io;
 
-	if (disk_queue_open(t->disk, &t->queue, t->loop, 1, 1))
+	t->queue = disk_queue_open(t->disk, t->loop, 1, 1);
+	if (!t->queue)
 		abort();
-	t->queue.owner = t;
-	io = io_get(&t->queue);
+	t->queue->ios.owner = t;
+	io = io_get(&t->queue->ios);
 	io->op = (uint8_t)t->op;
 	io->flags = t->flags;
 	io->offset = t->offset;
 	io->length = t->length;
 	io_vector(io)[0] = (struct iovec){ t->bytes, t->length };
 	io->data = (struct io_data){ .vec = io_vector(io), .count = 1 };
-	disk_submit(t->disk, io, testing_done);
+	disk_submit(t->queue, io, testing_done);
 }
 
 static inline void testing_late(struct loop_timer *timer)
 {
 	(void)timer;
 	abort(); /* it never came back */
+}
+
+/** Opens a disk of the @count layers of @list, as disk_open() does. */
+static inline struct disk *testing_open(const char *name, const struct disk_config *config,
+					const struct layer_config *list, unsigned count,
+					unsigned *line_of_error, struct error *err)
+{
+	struct stack_config stack = { (struct layer_config *)list, count };
+
+	return disk_open(name, config, &stack, line_of_error, err);
 }
 
 /** Does it, with @flags; its status. Aborts the test program if that takes longer than 10 s. */

@@ -35,6 +35,12 @@ class Lab:
     def __exit__(self, *_):
         self._closing.close()
 
+    def end_with(self, process):
+        """`process`, a subprocess.Popen, which is killed when the test ends."""
+        self._closing.callback(process.wait)
+        self._closing.callback(process.kill)
+        return process
+
     def path(self, name):
         return self.directory / name
 

@@ -95,4 +95,5 @@ const struct layer_ops iso_ops = {
 	.close = file_close,
 	.limits = iso_limits,
 	.submit = file_submit,
+	.identity = file_identity,
 };

@@ -54,7 +54,7 @@ static void make_image(size_t size, const char *letters)
 static struct disk *open_block(int block_size, struct error *err)
 {
 	struct layer_setting setting = { (char *)"path", image, 0 };
-	struct layer_config stack = { layer_find("iso"), 1, &setting };
+	struct layer_config stack = { layer_find("iso"), &setting, 1, NULL, 0 };
 	struct disk_config config = { .block_size = block_size };
 	int old = dup(STDERR_FILENO);
 	FILE *log = tmpfile();
@@ -62,7 +62,7 @@ static struct disk *open_block(int block_size, struct error *err)
 
 	assert_non_null(log);
 	dup2(fileno(log), STDERR_FILENO);
-	disk = disk_open("cd", &config, &stack, 1, NULL, err);
+	disk = testing_open("cd", &config, &stack, 1, NULL, err);
 	dup2(old, STDERR_FILENO);
 	close(old);
 	rewind(log);

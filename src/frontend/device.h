@@ -27,8 +27,9 @@ enum unit_type { UNIT_DISK, UNIT_CDROM };
 struct device_unit {
 	char name[24]; /**< within the device: "secondary-master", "2:0"; "" if there is but one */
 	enum unit_type type;
-	bool present;      /**< false: nothing is there (yet, or any more); hot plug */
-	struct disk *disk; /**< NULL: no medium, or not present */
+	const void *settings; /**< of the plan, which keeps them; NULL: it was not in the plan */
+	bool present;         /**< false: nothing is there (yet, or any more); hot plug */
+	struct disk *disk;    /**< NULL: no medium, or not present */
 	struct queue_stats
 		*stats; /**< requests, of each queue of the device; lives as long as it */
 };

@@ -64,9 +64,10 @@ void io_send(struct layer *to, struct io *io)
 
 struct io_frame *io_push(struct layer *from, struct io *io, io_done_fn *done)
 {
-	struct io_frame *f = &io->frame[io->depth++];
+	struct io_frame *f = &io->frame[io->depth];
 
 	check_held(io);
+	io->queue->inside += !io->depth++;
 	check(io, io->depth <= io->queue->frames, "more frames than the stack declared");
 	f->done = done;
 	f->layer = from;
@@ -108,6 +109,7 @@ static void run_finished(struct io_queue *queue)
 	while ((io = queue->finished)) {
 		struct io_frame *f = &io->frame[--io->depth];
 
+		queue->inside -= !io->depth;
 		queue->finished = io->next;
 		if (!queue->finished)
 			queue->finished_last = &queue->finished;
@@ -119,11 +121,55 @@ static void run_finished(struct io_queue *queue)
 	}
 }
 
+static void settle(struct io_queue *queue)
+{
+	void (*settled)(struct io_queue * queue) = queue->settled;
+
+	/* Each may be the end of the queue; one that still has somebody to settle is not empty's to
+	 * end. */
+	if (queue->empty && !queue->inside)
+		queue->empty(queue);
+	if (settled)
+		settled(queue);
+}
+
 void io_queue_run(struct io_queue *queue)
 {
 	run_finished(queue);
-	if (queue->settled)
-		queue->settled(queue);
+	settle(queue);
+}
+
+/* --- from other threads --------------------------------------------------------------- */
+
+void io_wake(struct io *io, struct layer *layer, io_done_fn *run)
+{
+	struct io_queue *queue = io->queue;
+	struct io *first = atomic_load_explicit(&queue->inbox.first, memory_order_relaxed);
+
+	io->wake = run;
+	io->wakes = layer;
+	do
+		io->next = first;
+	while (!atomic_compare_exchange_weak(&queue->inbox.first, &first, io));
+	/* From here on it may run; but if it is the first nobody else sends the message. */
+	if (!first)
+		loop_send(queue->loop, &queue->inbox.message);
+}
+
+static void read_inbox(struct loop_message *message)
+{
+	struct io_queue *queue = container_of(message, struct io_queue, inbox.message);
+	struct io *io = atomic_exchange(&queue->inbox.first, NULL), *earlier, *all = NULL;
+
+	for (; io; io = earlier) {
+		earlier = io->next;
+		io->next = all;
+		all = io;
+	}
+	while ((io = all)) {
+		all = io->next;
+		io->wake(io->wakes, io);
+	}
 }
 
 /* --- fan-out ------------------------------------------------------------------------ */
@@ -163,14 +209,18 @@ static void part_returned(struct io *whole, int status)
 		io_finish(whole, whole->status);
 }
 
-static void part_done(struct layer *layer, struct io *part)
+void io_part_end(struct io *part, int status)
 {
 	struct io *whole = part->whole;
-	int status = part->status;
 
-	(void)layer;
 	pool_put(&part->queue->parts, part);
 	part_returned(whole, status);
+}
+
+static void part_done(struct layer *layer, struct io *part)
+{
+	(void)layer;
+	io_part_end(part, part->status);
 }
 
 struct io_frame *io_parts_begin(struct layer *from, struct io *io, io_done_fn *done)
@@ -180,7 +230,7 @@ struct io_frame *io_parts_begin(struct layer *from, struct io *io, io_done_fn *d
 	return io_push(from, io, done);
 }
 
-void io_send_part(struct io *io, struct layer *to, uint64_t start, uint64_t length, uint64_t offset)
+struct io *io_part(struct io *io, uint64_t start, uint64_t length, uint64_t offset)
 {
 	struct io *part = pool_get(io->queue, &io->queue->parts);
 
@@ -194,6 +244,13 @@ void io_send_part(struct io *io, struct layer *to, uint64_t start, uint64_t leng
 	part->started = io->started;
 	part->whole = io;
 	io->parts++;
+	return part;
+}
+
+void io_send_part(struct io *io, struct layer *to, uint64_t start, uint64_t length, uint64_t offset)
+{
+	struct io *part = io_part(io, start, length, offset);
+
 	io_push(NULL, part, part_done);
 	io_send(to, part);
 }
@@ -201,6 +258,27 @@ void io_send_part(struct io *io, struct layer *to, uint64_t start, uint64_t leng
 void io_parts_end(struct io *io)
 {
 	part_returned(io, 0);
+}
+
+/* --- errands -------------------------------------------------------------------------- */
+
+struct io *io_errand(struct io_queue *queue)
+{
+	struct io *errand = queue->errands < queue->errands_max ? pool_get(queue, &queue->parts)
+								: NULL;
+
+	if (errand) {
+		queue->errands++;
+		errand->whole = NULL;
+		errand->started = loop_now(queue->loop);
+	}
+	return errand;
+}
+
+void io_errand_end(struct io *errand)
+{
+	errand->queue->errands--;
+	pool_put(&errand->queue->parts, errand);
 }
 
 /* --- the queue ---------------------------------------------------------------------- */
@@ -213,33 +291,77 @@ static void run_task(struct loop_task *task)
 	task->queued = true;
 	run_finished(queue);
 	task->queued = false;
-	if (queue->settled)
-		queue->settled(queue);
+	settle(queue);
 }
 
-int io_queue_init(struct io_queue *queue, struct loop *loop, unsigned roots, unsigned parts,
-		  unsigned frames, unsigned vectors)
+/* Room for the ios of @queue and their iovecs, which @roots, @parts, @frames, @vectors tell. */
+static int furnish(struct io_queue *queue, unsigned roots, unsigned parts, unsigned frames)
 {
 	size_t stride = sizeof(struct io) + frames * sizeof(struct io_frame);
-	size_t ios = (roots + parts) * stride;
-	size_t bytes = ios + (size_t)roots * vectors * sizeof(struct iovec);
+	size_t ios = ((size_t)roots + parts) * stride;
+	size_t bytes = ios + (size_t)roots * queue->vectors * sizeof(struct iovec);
 	char *memory =
 		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
+	queue->stride = stride;
+	queue->frames = frames;
+	queue->roots = (struct io_pool){ .base = memory, .total = roots };
+	queue->parts = (struct io_pool){ .base = memory + roots * stride, .total = parts };
+	queue->vec = (struct iovec *)(memory + ios);
+	queue->mapped = bytes;
+	return 0;
+}
+
+int io_queue_init(struct io_queue *queue, struct loop *loop, unsigned roots, unsigned parts,
+		  unsigned frames, unsigned vectors)
+{
 	*queue = (struct io_queue){
 		.task.run = run_task,
 		.loop = loop,
 		.vectors = vectors,
-		.stride = stride,
-		.frames = frames,
-		.roots = { .base = memory, .total = roots },
-		.parts = { .base = memory + roots * stride, .total = parts },
-		.vec = (struct iovec *)(memory + ios),
-		.mapped = bytes,
+		.inbox.message.run = read_inbox,
 	};
 	queue->finished_last = &queue->finished;
+	return furnish(queue, roots, parts, frames);
+}
+
+/* The view of @data in the vectors of an io at @from as one in those of an io at @to. */
+static void rebase(struct io_data *data, const struct iovec *from, struct iovec *to, unsigned count)
+{
+	if (data->vec >= from && data->vec < from + count)
+		data->vec = to + (data->vec - from);
+}
+
+/* A copy of @io, of another size, in the pool that @queue has now; @old is what it was. */
+static struct io *move(struct io_queue *queue, const struct io_queue *old, struct io *io)
+{
+	struct io *moved = pool_get(queue, &queue->roots);
+	size_t index = (size_t)((char *)io - old->roots.base) / old->stride;
+	struct iovec *from = old->vec + index * old->vectors, *to = io_vector(moved);
+
+	memcpy(moved, io, sizeof *io + io->depth * sizeof *io->frame);
+	memcpy(to, from, queue->vectors * sizeof *to);
+	rebase(&moved->data, from, to, queue->vectors);
+	for (unsigned i = 0; i < moved->depth; i++)
+		rebase(&moved->frame[i].data, from, to, queue->vectors);
+	return moved;
+}
+
+int io_queue_refit(struct io_queue *queue, unsigned parts, unsigned frames, struct io **kept)
+{
+	struct io_queue old = *queue;
+
+	if (parts == queue->parts.total && frames == queue->frames)
+		return 0;
+	if (furnish(queue, queue->roots.total, parts, frames))
+		return -ENOMEM;
+	for (struct io *io = *kept; io; io = io->next) {
+		*kept = move(queue, &old, io);
+		kept = &(*kept)->next;
+	}
+	munmap(old.roots.base, old.mapped);
 	return 0;
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* io_test.c - views of data, pools, the order of completion, parts, and the contract checks */
+/* io_test.c - views of data, pools, the order of completion, parts, errands, wake-ups, contract
+ * checks */
 #include "io/io.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -259,6 +261,234 @@ static void no_parts_are_a_success(void **unused)
 	io_put(io);
 }
 
+static int part_status[PARTS];
+
+static void part_back(struct layer *layer, struct io *part)
+{
+	assert_ptr_equal(layer, &keeper);
+	part_status[io_frame(part)->note[0]] = part->status;
+	/* An error that the layer makes good does not count. */
+	io_part_end(part, part->status == -EIO ? 0 : part->status);
+}
+
+static void a_layer_sees_each_of_its_parts_come_back(void **unused)
+{
+	struct io *io = make_io(IO_READ);
+
+	(void)unused;
+	for (unsigned round = 0; round < 2; round++) {
+		keeps = backs = 0;
+		io_parts_begin(NULL, io, comes_back);
+		for (unsigned i = 0; i < PARTS; i++) {
+			struct io *part = io_part(io, i * 100, 100, 7000);
+
+			assert_ptr_equal(part->whole, io);
+			assert_int_equal(part->op, IO_READ);
+			assert_int_equal(part->depth, 0);
+			io_push(&keeper, part, part_back)->note[0] = i;
+			io_send(&keeper, part);
+		}
+		io_parts_end(io);
+		assert_int_equal(queue.inside, 1 + PARTS);
+		io_finish(kept[0], -EIO);
+		io_finish(kept[1], round ? -ENOSPC : 0);
+		io_finish(kept[2], 0);
+		io_queue_run(&queue);
+		assert_int_equal(backs, 1);
+		assert_int_equal(io->status, round ? -ENOSPC : 0);
+		assert_int_equal(part_status[0], -EIO);
+		assert_int_equal(part_status[1], round ? -ENOSPC : 0);
+		assert_int_equal(queue.inside, 0);
+	}
+	io_put(io);
+}
+
+/* --- errands ----------------------------------------------------------------------------- */
+
+static void errand_back(struct layer *layer, struct io *errand)
+{
+	(void)layer;
+	backs++;
+	io_errand_end(errand);
+}
+
+static void emptied(struct io_queue *q)
+{
+	*(unsigned *)q->owner += 1;
+}
+
+static void errands_keep_a_queue_from_being_empty(void **unused)
+{
+	struct io *io = make_io(IO_WRITE), *errand;
+	unsigned empty = 0;
+
+	(void)unused;
+	queue.owner = &empty;
+	queue.empty = emptied;
+	keeps = 0;
+	io_push(NULL, io, comes_back);
+	assert_null(io_errand(&queue)); /* none were declared; the parts are not theirs */
+	queue.errands_max = 1;
+	errand = io_errand(&queue);
+	assert_non_null(errand);
+	assert_null(io_errand(&queue));
+	assert_null(errand->whole);
+	errand->op = IO_FLUSH;
+	errand->offset = errand->length = 0;
+	io_push(&keeper, errand, errand_back);
+	io_send(&keeper, errand);
+	io_finish(io, 0);
+	io_queue_run(&queue);
+	assert_int_equal(backs, 1);
+	assert_int_equal(queue.inside, 1);
+	assert_int_equal(empty, 0);
+	io_put(io);
+	assert_int_equal(queue.out, 0);
+	io_finish(kept[0], 0);
+	io_queue_run(&queue);
+	assert_int_equal(backs, 2);
+	assert_int_equal(empty, 1);
+	assert_int_equal(queue.errands, 0);
+}
+
+/* --- other threads --------------------------------------------------------------------------- */
+
+#define WAKES 20000u
+
+static _Atomic(struct io *) handed[ROOTS];
+static unsigned woken, bounced[ROOTS];
+
+/* Gives back what it is handed, as a worker or a library does. */
+static void *waker(void *stop)
+{
+	while (!atomic_load((atomic_bool *)stop))
+		for (unsigned i = 0; i < ROOTS; i++) {
+			struct io *io = atomic_exchange(&handed[i], NULL);
+
+			if (io)
+				io_wake(io, &keeper, io->wake);
+		}
+	return NULL;
+}
+
+static void bounce(struct layer *layer, struct io *io)
+{
+	unsigned i = (unsigned)io->frame[0].note[0];
+
+	assert_ptr_equal(layer, &keeper);
+	assert_ptr_equal(loop_self(), io->queue->loop);
+	bounced[i]++;
+	woken++;
+	if (bounced[i] == WAKES) {
+		io_finish(io, 0);
+		return;
+	}
+	io->wake = bounce;
+	atomic_store(&handed[i], io);
+}
+
+static void bounced_enough(struct layer *layer, struct io *io)
+{
+	comes_back(layer, io);
+	if (backs == ROOTS)
+		loop_stop(loop);
+}
+
+static void begin_bouncing(struct loop_message *message)
+{
+	struct io *io[ROOTS];
+
+	(void)message;
+	for (unsigned i = 0; i < ROOTS; i++)
+		io[i] = make_io(IO_READ);
+	for (unsigned i = 0; i < ROOTS; i++) {
+		io_push(NULL, io[i], bounced_enough)->note[0] = i;
+		/* From the queue's own thread as well. */
+		io_wake(io[i], &keeper, bounce);
+	}
+}
+
+static void each_wake_arrives_once_on_the_queue_s_thread(void **unused)
+{
+	struct loop_message begin = { .run = begin_bouncing };
+	pthread_t thread[2];
+	atomic_bool stop = false;
+
+	(void)unused;
+	woken = 0;
+	memset(bounced, 0, sizeof bounced);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, waker, &stop), 0);
+	loop_send(loop, &begin);
+	alarm(60);
+	assert_int_equal(loop_run(loop, NULL), 0);
+	alarm(0);
+	atomic_store(&stop, true);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	assert_int_equal(woken, ROOTS * WAKES);
+	for (unsigned i = 0; i < ROOTS; i++)
+		io_put(back[i]);
+}
+
+/* --- another size ---------------------------------------------------------------------------- */
+
+static void requests_move_with_their_queue(void **unused)
+{
+	static const struct {
+		unsigned parts, frames;
+	} sizes[] = { { 40, FRAMES }, { 0, 9 }, { 0, 9 }, { 7, 1 }, { ROOTS * PARTS, FRAMES } };
+	struct io *list = NULL, *io;
+
+	(void)unused;
+	for (unsigned i = 0; i + 1 < ROOTS; i++) {
+		io = make_io(IO_WRITE);
+		io->started = 70 + i;
+		io->data.skip = i;
+		io_push(NULL, io, comes_back)->note[1] = 90 + i;
+		io->data = io_data_slice(io->data, 400); /* in its second vector */
+		io->next = list;
+		list = io;
+	}
+	queue.inside = 0; /* as at the gate */
+	for (unsigned n = 0; n < sizeof sizes / sizeof *sizes; n++) {
+		unsigned i = ROOTS - 1;
+
+		assert_int_equal(io_queue_refit(&queue, sizes[n].parts, sizes[n].frames, &list), 0);
+		assert_int_equal(queue.frames, sizes[n].frames);
+		assert_int_equal(queue.parts.total, sizes[n].parts);
+		for (io = list; io; io = io->next) {
+			i--;
+			assert_int_equal(io->started, 70 + i);
+			assert_int_equal(io->frame[0].note[1], 90 + i);
+			assert_int_equal(io->frame[0].data.skip, i);
+			assert_ptr_equal(io->frame[0].data.vec, io_vector(io));
+			assert_ptr_equal(io->data.vec, io_vector(io) + 1);
+			assert_int_equal(io->data.vec->iov_len, 624);
+			assert_int_equal(io->data.skip, i);
+		}
+		assert_int_equal(i, 0);
+	}
+	/* The pools know what is out. */
+	assert_int_equal(queue.out, ROOTS - 1);
+	io = io_get(&queue);
+	assert_non_null(io);
+	assert_null(io_get(&queue));
+	io_put(io);
+	backs = 0;
+	queue.inside = ROOTS - 1;
+	while ((io = list)) {
+		list = io->next;
+		io_finish(io, 0);
+	}
+	io_queue_run(&queue);
+	assert_int_equal(backs, ROOTS - 1);
+	for (unsigned i = 0; i < backs; i++) {
+		assert_ptr_equal(back[i]->data.vec, io_vector(back[i]));
+		io_put(back[i]);
+	}
+}
+
 /* --- the contract ---------------------------------------------------------------------- */
 
 #ifdef IO_CHECKS
@@ -447,6 +677,14 @@ int main(void)
 						close_queue),
 		cmocka_unit_test_setup_teardown(parts_come_back_as_one, open_queue, close_queue),
 		cmocka_unit_test_setup_teardown(no_parts_are_a_success, open_queue, close_queue),
+		cmocka_unit_test_setup_teardown(a_layer_sees_each_of_its_parts_come_back,
+						open_queue, close_queue),
+		cmocka_unit_test_setup_teardown(errands_keep_a_queue_from_being_empty, open_queue,
+						close_queue),
+		cmocka_unit_test_setup_teardown(each_wake_arrives_once_on_the_queue_s_thread,
+						open_queue, close_queue),
+		cmocka_unit_test_setup_teardown(requests_move_with_their_queue, open_queue,
+						close_queue),
 		cmocka_unit_test_setup_teardown(breaches_abort, open_queue, close_queue),
 	};
 

@@ -84,7 +84,7 @@ static struct disk *try_disk(const struct disk_config *config, uint64_t size, ui
 
 	recorder_size = size;
 	recorder_block = block;
-	return disk_open("test", config, &stack, 1, NULL, err);
+	return testing_open("test", config, &stack, 1, NULL, err);
 }
 
 static struct disk *make_disk(const struct disk_config *config, uint64_t size)
@@ -234,8 +234,9 @@ static void sizes_that_make_no_sense(void **unused)
 	assert_null(
 		try_disk(&(struct disk_config){ .block_size = DISK_BLOCK_4096 }, 4095, 512, &err));
 	assert_non_null(strstr(err.text, "no room"));
-	assert_null(disk_open("test", &(struct disk_config){ 0 },
-			      &(struct layer_config){ .ops = layer_find("pass") }, 1, NULL, &err));
+	assert_null(testing_open("test", &(struct disk_config){ 0 },
+				 &(struct layer_config){ .ops = layer_find("pass") }, 1, NULL,
+				 &err));
 	assert_non_null(strstr(err.text, "back-end must be below"));
 }
 
@@ -279,17 +280,17 @@ static void a_layer_that_cannot_open(void **unused)
 {
 	struct layer_setting bad[] = { { (char *)"errors", (char *)"200%", 7 } };
 	struct layer_setting odd[] = { { (char *)"colour", (char *)"red", 9 } };
-	struct layer_config stack[] = { { layer_find("flaky"), 1, bad },
-					{ layer_find("memory"), 0, NULL } };
+	struct layer_config stack[] = { { layer_find("flaky"), bad, 1, NULL, 0 },
+					{ layer_find("memory"), NULL, 0, NULL, 0 } };
 	struct error err = { 0 };
 	unsigned line = 0;
 
 	(void)unused;
-	assert_null(disk_open("test", &(struct disk_config){ 0 }, stack, 2, &line, &err));
+	assert_null(testing_open("test", &(struct disk_config){ 0 }, stack, 2, &line, &err));
 	assert_int_equal(line, 7);
 	assert_non_null(strstr(err.text, "errors"));
 	stack[0].settings = odd;
-	assert_null(disk_open("test", &(struct disk_config){ 0 }, stack, 2, &line, &err));
+	assert_null(testing_open("test", &(struct disk_config){ 0 }, stack, 2, &line, &err));
 	assert_int_equal(line, 9);
 	assert_non_null(strstr(err.text, "colour"));
 }

@@ -91,6 +91,7 @@ const struct layer_ops extent_ops = {
 		   "      - memory: {size: 1G}\n",
 	.size = sizeof(struct extent),
 	.options = extent_options,
+	.shows_below = true,
 	.limits = extent_limits,
 	.submit = extent_submit,
 };

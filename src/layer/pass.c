@@ -30,5 +30,6 @@ const struct layer_ops pass_ops = {
 		   "      - pass: {}\n"
 		   "      - memory: {size: 1G}\n",
 	.size = sizeof(struct pass),
+	.shows_below = true,
 	.submit = pass_submit,
 };

@@ -44,6 +44,7 @@
 #define WINDOW_MIN 2000 /* ns; a shorter window is none */
 
 struct loop {
+	struct loop *outer; /* that this thread was running when it began with this one */
 	struct loop_config config;
 	char name[16];
 	const struct engine_ops *ops;
@@ -60,9 +61,11 @@ struct loop {
 	struct loop_task *tasks, **tasks_last;
 
 	_Atomic(struct loop_message *) inbox; /* latest first */
+	atomic_uint senders; /* in loop_send(): what they sent may be the reason to end the loop */
 	atomic_bool asleep;
 	int wake_fd;
 	struct loop_message stop;
+	atomic_bool stopping; /* the message is on its way */
 };
 
 static _Thread_local struct loop *self;
@@ -90,11 +93,19 @@ const char *loop_engine_name(const struct loop *loop)
 	return loop->ops->name;
 }
 
+bool loop_is_passing(const struct loop *loop)
+{
+	return loop->config.passing;
+}
+
 /* --- life of a loop ----------------------------------------------------------------- */
 
 static void stop_received(struct loop_message *message)
 {
-	container_of(message, struct loop, stop)->running = false;
+	struct loop *loop = container_of(message, struct loop, stop);
+
+	atomic_store(&loop->stopping, false);
+	loop->running = false;
 }
 
 struct loop *loop_create(const struct loop_config *config, struct error *err)
@@ -135,8 +146,10 @@ static int enter(struct loop *loop, struct error *err)
 {
 	cpu_set_t cpus;
 
+	loop->outer = self;
 	self = loop;
-	pthread_setname_np(pthread_self(), loop->name);
+	if (!loop->outer)
+		pthread_setname_np(pthread_self(), loop->name);
 	if (loop->config.cpu >= 0) {
 		CPU_ZERO(&cpus);
 		CPU_SET(loop->config.cpu, &cpus);
@@ -167,15 +180,17 @@ static void leave(struct loop *loop)
 		list_remove(link);
 		free(container_of(link, struct loop_watch, link));
 	}
-	self = NULL;
+	self = loop->outer;
 }
 
 int loop_run(struct loop *loop, struct error *err)
 {
 	int ret = enter(loop, err);
 
-	if (ret)
+	if (ret) {
+		self = loop->outer;
 		return ret;
+	}
 	while (loop->running)
 		turn(loop);
 	leave(loop);
@@ -233,7 +248,8 @@ int loop_start(struct loop *loop, struct error *err)
 
 void loop_stop(struct loop *loop)
 {
-	loop_send(loop, &loop->stop);
+	if (!atomic_exchange(&loop->stopping, true))
+		loop_send(loop, &loop->stop);
 }
 
 void loop_destroy(struct loop *loop)
@@ -242,6 +258,8 @@ void loop_destroy(struct loop *loop)
 		return;
 	if (loop->started)
 		pthread_join(loop->thread, NULL);
+	while (atomic_load_explicit(&loop->senders, memory_order_acquire))
+		sched_yield();
 	list_for_each (link, &loop->watches)
 		free(container_of(link, struct loop_watch, link));
 	close(loop->wake_fd);
@@ -252,8 +270,10 @@ void loop_destroy(struct loop *loop)
 
 void loop_send(struct loop *loop, struct loop_message *message)
 {
-	struct loop_message *first = atomic_load_explicit(&loop->inbox, memory_order_relaxed);
+	struct loop_message *first;
 
+	atomic_fetch_add_explicit(&loop->senders, 1, memory_order_relaxed);
+	first = atomic_load_explicit(&loop->inbox, memory_order_relaxed);
 	do
 		message->next = first;
 	while (!atomic_compare_exchange_weak(&loop->inbox, &first, message));
@@ -264,6 +284,7 @@ void loop_send(struct loop *loop, struct loop_message *message)
 		if (write(loop->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN)
 			log_error("cannot wake loop %s: %s", loop->name, strerror(errno));
 	}
+	atomic_fetch_sub_explicit(&loop->senders, 1, memory_order_release);
 }
 
 static bool run_messages(struct loop *loop)

@@ -40,6 +40,8 @@ struct loop_config {
 	enum loop_engine engine; /**< LOOP_AUTO: io_uring if the probe succeeds */
 	int cpu;                 /**< the core to stay on, or -1 */
 	uint64_t poll_limit;     /**< longest window of a poller, ns; 0: never poll */
+	bool passing; /**< it runs now and then: what must be served at any time has no place here
+		       */
 };
 
 /** True if this process may use io_uring with what we need of it; else @why says what failed. */
@@ -65,6 +67,9 @@ struct loop *loop_self(void);
 
 /** "io_uring" or "threads". */
 const char *loop_engine_name(const struct loop *loop);
+
+/** True if the loop runs only now and then; see loop_config. */
+bool loop_is_passing(const struct loop *loop);
 
 /** CLOCK_MONOTONIC in ns as of this turn. */
 uint64_t loop_now(const struct loop *loop);

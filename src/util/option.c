@@ -278,6 +278,35 @@ void options_get(const struct option *row, const void *object, char *text, size_
 	}
 }
 
+/* Bytes of the value of a row. */
+static size_t width(const struct option *row)
+{
+	switch (row->type) {
+	case OPTION_BOOL:
+		return sizeof(bool);
+	case OPTION_FRACTION:
+		return sizeof(double);
+	case OPTION_STRING:
+		return sizeof(char *);
+	case OPTION_CHOICE:
+		return sizeof(int);
+	default:
+		return sizeof(uint64_t);
+	}
+}
+
+void options_move(const struct option *table, void *to, void *from)
+{
+	options_release(table, to);
+	for (; table && table->name; table++) {
+		char *source = (char *)from + table->offset;
+
+		memcpy((char *)to + table->offset, source, width(table));
+		if (table->type == OPTION_STRING)
+			*(char **)source = NULL;
+	}
+}
+
 void options_release(const struct option *table, void *object)
 {
 	for (; table && table->name; table++) {

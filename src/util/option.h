@@ -55,6 +55,9 @@ void options_get(const struct option *row, const void *object, char *text, size_
 /** What the option takes, in words: "a size such as 4096, 512K or 20G". */
 void options_describe(const struct option *row, char *text, size_t size);
 
+/** Moves all values of @from, another object of this kind, to @to; those of @to are freed. */
+void options_move(const struct option *table, void *to, void *from);
+
 /** Frees the strings of @object. */
 void options_release(const struct option *table, void *object);
 

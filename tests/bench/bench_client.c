@@ -28,7 +28,7 @@
 
 enum { BATCH = 64 };
 
-enum pattern { RANDOM, SEQUENTIAL };
+enum pattern { RANDOM, SEQUENTIAL, SKEWED };
 
 struct bench {
 	const char *socket;
@@ -52,7 +52,11 @@ static inline uint64_t next_sector(const struct bench *bench, uint64_t blocks)
 	state ^= state << 13;
 	state ^= state >> 7;
 	state ^= state << 17;
-	return (((state >> 32) * blocks) >> 32) * (bench->block / 512);
+	uint64_t where = state >> 32;
+	/* The third power: half of all requests go to an eighth of the blocks. */
+	if (bench->pattern == SKEWED)
+		where = (where * where >> 32) * where >> 32;
+	return ((where * blocks) >> 32) * (bench->block / 512);
 }
 
 static inline void set_place(const struct bench *bench, struct slot *slot, uint64_t sector)
@@ -275,7 +279,8 @@ static void attach(char *const *sockets, int count)
 }
 
 static const char usage[] =
-	"usage: bench-client --socket SOCK [--device blk|scsi] [--op read|write] [--sequential]\n"
+	"usage: bench-client --socket SOCK [--device blk|scsi] [--op read|write]\n"
+	"         [--sequential | --skewed]\n"
 	"         [--block BYTES] [--depth N]\n"
 	"         [--seconds S] [--warmup S] [--sleep] [--packed] [--indirect] [--queue-size N]\n"
 	"         [--span BYTES] [--server PID] [--cpu N]\n"
@@ -290,6 +295,7 @@ static bool parse(int argc, char **argv, struct bench *bench)
 		DEVICE = 256,
 		OP,
 		SEQ,
+		SKEW,
 		BLOCK,
 		DEPTH,
 		SECONDS,
@@ -307,25 +313,16 @@ static bool parse(int argc, char **argv, struct bench *bench)
 		HELP
 	};
 	static const struct option longs[] = {
-		{ "device", 1, NULL, DEVICE },
-		{ "socket", 1, NULL, SOCKET },
-		{ "op", 1, NULL, OP },
-		{ "sequential", 0, NULL, SEQ },
-		{ "block", 1, NULL, BLOCK },
-		{ "depth", 1, NULL, DEPTH },
-		{ "seconds", 1, NULL, SECONDS },
-		{ "warmup", 1, NULL, WARMUP },
-		{ "sleep", 0, NULL, SLEEP },
-		{ "packed", 0, NULL, PACKED },
-		{ "indirect", 0, NULL, INDIRECT },
-		{ "queue-size", 1, NULL, SIZE },
-		{ "span", 1, NULL, SPAN },
-		{ "server", 1, NULL, SERVER },
-		{ "cpu", 1, NULL, CPU },
-		{ "self", 0, NULL, SELF },
-		{ "attach", 0, NULL, ATTACH },
-		{ "help", 0, NULL, HELP },
-		{ NULL, 0, NULL, 0 },
+		{ "device", 1, NULL, DEVICE },   { "socket", 1, NULL, SOCKET },
+		{ "op", 1, NULL, OP },           { "sequential", 0, NULL, SEQ },
+		{ "skewed", 0, NULL, SKEW },     { "block", 1, NULL, BLOCK },
+		{ "depth", 1, NULL, DEPTH },     { "seconds", 1, NULL, SECONDS },
+		{ "warmup", 1, NULL, WARMUP },   { "sleep", 0, NULL, SLEEP },
+		{ "packed", 0, NULL, PACKED },   { "indirect", 0, NULL, INDIRECT },
+		{ "queue-size", 1, NULL, SIZE }, { "span", 1, NULL, SPAN },
+		{ "server", 1, NULL, SERVER },   { "cpu", 1, NULL, CPU },
+		{ "self", 0, NULL, SELF },       { "attach", 0, NULL, ATTACH },
+		{ "help", 0, NULL, HELP },       { NULL, 0, NULL, 0 },
 	};
 	int option;
 
@@ -342,6 +339,9 @@ static bool parse(int argc, char **argv, struct bench *bench)
 			break;
 		case SEQ:
 			bench->pattern = SEQUENTIAL;
+			break;
+		case SKEW:
+			bench->pattern = SKEWED;
 			break;
 		case BLOCK:
 			bench->block = (uint32_t)strtoul(optarg, NULL, 0);

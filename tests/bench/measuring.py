@@ -18,7 +18,7 @@ DEPTHS = (1, 8, 32, 128)
 SERVER_CORE, CLIENT_CORE = 1, 0
 DISTURBED = 0.05        # part of a run that client and server waited for their cores
 OURS, THEIRS, LIMIT = "penstock", "qemu-storage-daemon", "fio"
-CLIENTS = ("bench", "pvscsi", "latency")
+CLIENTS = ("bench", "pvscsi", "latency", "nbd")
 
 
 class BenchError(Exception):
@@ -28,14 +28,14 @@ class BenchError(Exception):
 # --- servers ----------------------------------------------------------------
 
 class Server:
-    """A process that serves on a socket, pinned to the server's core."""
+    """A process that serves on a socket, pinned to the server's core, or to `cores`."""
 
-    def __init__(self, name, command, sockets, log):
+    def __init__(self, name, command, sockets, log, cores=SERVER_CORE):
         self.name = name
         self.socket = sockets[0]
         self.log = log
         with open(log, "ab") as out:
-            self.process = subprocess.Popen(["taskset", "-c", str(SERVER_CORE), *map(str, command)],
+            self.process = subprocess.Popen(["taskset", "-c", str(cores), *map(str, command)],
                                             stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         end = time.monotonic() + 20
         while not all(Path(path).is_socket() for path in sockets):
@@ -89,8 +89,8 @@ class Bench:
     def path(self, name):
         return self.directory / name
 
-    def start(self, name, command, sockets):
-        server = Server(name, command, sockets, self.path(f"{name}.log"))
+    def start(self, name, command, sockets, cores=SERVER_CORE):
+        server = Server(name, command, sockets, self.path(f"{name}.log"), cores)
         self.servers.append(server)
         return server
 

@@ -59,14 +59,15 @@ static void fail(const struct error *err)
 struct disk *fuzz_disk(const char *kind, int read_only)
 {
 	struct layer_setting size = { (char *)"size", (char *)"1M", 0 };
-	struct layer_config stack = { layer_find(kind), 1, &size };
+	struct layer_config layer = { .ops = layer_find(kind), .settings = &size, .count = 1 };
+	struct stack_config stack = { &layer, 1 };
 	struct disk_config config = { 0 };
 	struct error err = { 0 };
 	struct disk *disk;
 
 	options_init(disk_options, &config);
 	config.read_only = read_only;
-	disk = disk_open(kind, &config, &stack, 1, NULL, &err);
+	disk = disk_open(kind, &config, &stack, NULL, &err);
 	if (!disk)
 		fail(&err);
 	return disk;

@@ -476,6 +476,46 @@ static void test_many_segments(void **state)
 	}
 }
 
+/* A ring can be full of indirect requests; storage that takes its time is no lie of the guest's. */
+static void test_a_full_ring(void **state)
+{
+	struct driver_options options = {
+		.queue_size = 16,
+		.slots = 16,
+		.slot_bytes = 4096,
+		.features = FEATURE(VIRTIO_RING_F_INDIRECT_DESC),
+	};
+	uint16_t done[16];
+	unsigned reaped = 0;
+
+	(void)state;
+	daemon_write_file(&daemon_, "c.yaml",
+			  "disks: {d: {stack: [delay: {delay: 300ms}, null]}}\n"
+			  "vms: {v: [{virtio-blk: d, queue-size: 16, socket: %s}]}\n",
+			  daemon_path(&daemon_, "s"));
+	const char *args[] = { "run", daemon_path(&daemon_, "c.yaml"), NULL };
+	daemon_start(&daemon_, args);
+	options.socket = daemon_path(&daemon_, "s");
+	int ret = driver_open(&driver, &options);
+	must(driver, ret);
+	struct virtq *queue = &driver->queue[0];
+	for (unsigned i = 0; i < 16; i++) {
+		uint16_t slot = (uint16_t)virtq_take(queue);
+
+		virtq_format(queue, slot, VIRTIO_BLK_T_IN, i, 4096, 1, 0);
+		virtq_push(queue, slot);
+		/* Each is seen alone, and the last one when the ring is full of requests. */
+		virtq_publish(queue);
+	}
+	while (reaped < 16) {
+		must(driver, virtq_wait(queue, DRIVER_WAIT_MS));
+		int n = virtq_reap(queue, done, 16);
+		assert_true(n >= 0);
+		reaped += (unsigned)n;
+	}
+	assert_false(daemon_logged(&daemon_, "stopped", 0));
+}
+
 /* Any piece of a request may be cut anywhere: header in three, status alone, data with holes
  * between. */
 static void test_any_layout(void **state)
@@ -571,6 +611,7 @@ int main(void)
 		TEST(test_disk_larger_than_the_image),
 		TEST(test_disk_smaller_than_the_image),
 		TEST(test_many_segments),
+		TEST(test_a_full_ring),
 		TEST(test_any_layout),
 		TEST(test_unsafe_cache_takes_flushes),
 		TEST(test_null_backend),

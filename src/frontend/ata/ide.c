@@ -48,7 +48,7 @@ static void close_queues(struct ide *ide)
 		struct ide_drive *d = drive_of(ide, i);
 
 		if (d->open)
-			disk_queue_close(d->disk, &d->ios);
+			disk_queue_close(d->queue);
 		d->open = false;
 	}
 	if (ide->queue)
@@ -60,14 +60,13 @@ static int open_queues(struct ide *ide)
 {
 	for (unsigned i = 0; i < IDE_DRIVES; i++) {
 		struct ide_drive *d = drive_of(ide, i);
-		int ret;
 
 		if (d->kind != IDE_DISK)
 			continue;
-		ret = disk_queue_open(d->disk, &d->ios, ide->pci.loop, 1, 1);
-		if (ret)
-			return ret;
-		d->ios.owner = d;
+		d->queue = disk_queue_open(d->disk, ide->pci.loop, 1, 1);
+		if (!d->queue)
+			return -ENOMEM;
+		d->queue->ios.owner = d;
 		d->open = true;
 	}
 	if (!ide->target)
@@ -289,6 +288,7 @@ static int add_drive(struct ide *ide, unsigned number, const struct unit_plan *p
 	struct ide_drive *d = drive_of(ide, number);
 	bool cdrom = is_cdrom(settings, plan->disk);
 
+	unit->settings = settings;
 	if (!cdrom && !plan->disk)
 		return error_set(err, EINVAL, "%s: a drive of type disk needs a disk",
 				 positions[number]);

@@ -27,7 +27,7 @@
 
 #include "frontend/pci/pci.h"
 #include "frontend/scsi/scsi.h"
-#include "io/io.h"
+#include "layer/disk.h"
 #include "util/log.h"
 
 #define IDE_CHANNELS 2
@@ -94,9 +94,9 @@ struct ide_drive {
 	struct ide_channel *channel;
 	unsigned number; /**< of its unit: channel * 2 + slave */
 	enum ide_kind kind;
-	struct disk *disk;   /**< IDE_DISK's */
-	struct io_queue ios; /**< onto @disk */
-	bool open;           /**< @ios is */
+	struct disk *disk;        /**< IDE_DISK's */
+	struct disk_queue *queue; /**< onto @disk */
+	bool open;                /**< @queue is */
 	struct queue_stats *stats;
 	char serial[21], model[41];
 

@@ -350,8 +350,8 @@ static inline struct disk *host_disk(unsigned i, const struct host_unit *unit)
 		{ (char *)"errors", (char *)(uintptr_t)(unit->errors ? unit->errors : "0%"), 0 },
 		{ (char *)"ops", (char *)(uintptr_t)(unit->ops ? unit->ops : "all"), 0 },
 	};
-	struct layer_config stack[] = { { layer_find("flaky"), 3, bad },
-					{ layer_find("memory"), 1, &size } };
+	struct layer_config stack[] = { { layer_find("flaky"), bad, 3, NULL, 0 },
+					{ layer_find("memory"), &size, 1, NULL, 0 } };
 	bool flaky = unit->delay || unit->errors || unit->record;
 	struct error err = { 0 };
 	char name[16];
@@ -360,9 +360,9 @@ static inline struct disk *host_disk(unsigned i, const struct host_unit *unit)
 	if (!unit->size)
 		return NULL;
 	if (unit->record)
-		stack[0] = (struct layer_config){ &recorder_ops, 0, NULL };
+		stack[0] = (struct layer_config){ &recorder_ops, NULL, 0, NULL, 0 };
 	snprintf(name, sizeof name, "disk%u", i);
-	disk = disk_open(name, &unit->config, stack + !flaky, flaky ? 2 : 1, NULL, &err);
+	disk = testing_open(name, &unit->config, stack + !flaky, flaky ? 2 : 1, NULL, &err);
 	if (!disk)
 		fail_msg("%s", err.text);
 	return disk;

@@ -44,7 +44,7 @@ static void storage_done(struct layer *layer, struct io *io)
 	stats_count(d->stats, io->op, status || io->op == IO_FLUSH ? 0 : io->length, status,
 		    loop_now(c->ide->pci.loop) - io->started);
 	io_put(io);
-	atomic_store_explicit(&d->stats->in_flight, d->ios.out, memory_order_relaxed);
+	atomic_store_explicit(&d->stats->in_flight, d->queue->ios.out, memory_order_relaxed);
 	if (status && status != -EROFS && d->failures < UINT16_MAX)
 		d->failures++;
 	c->stored(c, status);
@@ -54,7 +54,7 @@ void ata_submit(struct ide_channel *c, enum io_op op, uint64_t sector, uint64_t 
 		struct iovec *vec, unsigned count, ide_status_fn *stored)
 {
 	struct ide_drive *d = c->active;
-	struct io *io = io_get(&d->ios); /* there is one, and one job */
+	struct io *io = io_get(&d->queue->ios); /* there is one, and one job */
 
 	c->busy = true;
 	c->stored = stored;
@@ -65,8 +65,8 @@ void ata_submit(struct ide_channel *c, enum io_op op, uint64_t sector, uint64_t 
 	io->length = sectors * ata_sector_size(d);
 	io->data = (struct io_data){ .vec = vec, .count = count };
 	io->started = loop_now(c->ide->pci.loop);
-	atomic_store_explicit(&d->stats->in_flight, d->ios.out, memory_order_relaxed);
-	disk_submit(d->disk, io, storage_done);
+	atomic_store_explicit(&d->stats->in_flight, d->queue->ios.out, memory_order_relaxed);
+	disk_submit(d->queue, io, storage_done);
 }
 
 /* On the buffer. */

@@ -35,7 +35,7 @@ void scsi_submit(struct scsi_command *command, enum io_op op, uint8_t flags, uin
 		 uint64_t length, struct io_data data, scsi_then_fn *then)
 {
 	struct scsi_port *port = command->port;
-	struct io *io = io_get(&port->ios);
+	struct io *io = io_get(&port->onto->ios);
 	struct io_frame *frame;
 
 	if (!io) { /* the adapter has more commands under way than it announced */
@@ -48,7 +48,7 @@ void scsi_submit(struct scsi_command *command, enum io_op op, uint8_t flags, uin
 	io->length = length;
 	io_data_set(&io->data, data);
 	io->started = loop_now(port->queue->loop);
-	frame = disk_submit(port->disk, io, submitted);
+	frame = disk_submit(port->onto, io, submitted);
 	frame->note[0] = (uintptr_t)command;
 	frame->note[1] = (uintptr_t)then;
 }

@@ -77,8 +77,10 @@ int scsi_places_make(struct scsi_unit_settings *settings, struct device *device,
 
 	for (unsigned i = 0; i < device->unit_count; i++) {
 		options_init(scsi_unit_options, &settings[i]);
-		if (i < plan->count)
+		if (i < plan->count) {
 			good &= keep(&settings[i], plan->units[i].settings);
+			device->units[i].settings = plan->units[i].settings;
+		}
 		if (says_where(&settings[i]))
 			taken[target_of(&settings[i])] = true;
 	}

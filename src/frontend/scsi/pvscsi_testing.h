@@ -28,6 +28,7 @@
 #include "layer/layer.h"
 #include "memory/memory.h"
 #include "pvscsi_driver.h"
+#include "testing.h"
 #include "util/error.h"
 #include "util/log.h"
 #include "util/option.h"
@@ -172,8 +173,8 @@ static inline struct disk *make_disk(const char *name, uint64_t delay, uint64_t 
 {
 	struct layer_setting flaky[2] = { { .name = "delay" }, { .name = "ops", .value = "all" } };
 	struct layer_setting memory[1] = { { .name = "size", .value = "16M" } };
-	struct layer_config layers[2] = { { layer_find("flaky"), 2, flaky },
-					  { layer_find("memory"), 1, memory } };
+	struct layer_config layers[2] = { { layer_find("flaky"), flaky, 2, NULL, 0 },
+					  { layer_find("memory"), memory, 1, NULL, 0 } };
 	struct disk_config config = { 0 };
 	struct error err = { 0 };
 	char text[32];
@@ -183,7 +184,7 @@ static inline struct disk *make_disk(const char *name, uint64_t delay, uint64_t 
 	flaky[0].value = text;
 	options_init(disk_options, &config);
 	config.size = size;
-	disk = disk_open(name, &config, delay ? layers : layers + 1, delay ? 2 : 1, NULL, &err);
+	disk = testing_open(name, &config, delay ? layers : layers + 1, delay ? 2 : 1, NULL, &err);
 	if (!disk)
 		fail_msg("%s", err.text);
 	return disk;

@@ -292,7 +292,8 @@ void scsi_finish(struct scsi_command *command)
 	if (port) {
 		if (command->operation && command->operation->flags & WRITES)
 			port->writing--;
-		atomic_store_explicit(&port->stats->in_flight, port->ios.out, memory_order_relaxed);
+		atomic_store_explicit(&port->stats->in_flight, port->disk ? port->onto->ios.out : 0,
+				      memory_order_relaxed);
 	}
 	if (command->work) {
 		free(command->work);

@@ -219,7 +219,7 @@ static int start(void **unused)
 	struct layer_config stack = { .ops = &atomic_ops };
 
 	(void)unused;
-	disk = disk_open("d", &(struct disk_config){ 0 }, &stack, 1, NULL, NULL);
+	disk = testing_open("d", &(struct disk_config){ 0 }, &stack, 1, NULL, NULL);
 	assert_non_null(disk);
 	control = make_loop("control");
 	loops[0] = make_loop("loop0");
@@ -537,13 +537,17 @@ static void fencing(void **unused)
 
 /* --- a disk that must stay on one loop, where there are two ------------------------------ */
 
+static struct layer_ops single_ops;
+
 static void add_single(struct call *call)
 {
 	struct scsi_unit_settings settings = { .lun = 1 };
 	struct disk *single = call->with;
 	struct error err = { 0 };
 
-	single->stack->single_loop = true;
+	single_ops = *single->top->ops;
+	single_ops.single_loop = true;
+	single->top->ops = &single_ops;
 	call->change.status = scsi_unit_add(a.target, 1, &settings, single, &err);
 	assert_non_null(strstr(err.text, "one loop"));
 	assert_false(scsi_target_single_loop(a.target));

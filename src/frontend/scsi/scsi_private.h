@@ -102,7 +102,7 @@ struct scsi_port {
 	bool writes_held; /* only those that write: while a COMPARE AND WRITE is under way */
 	uint16_t next;    /* in its bucket */
 	unsigned writing; /* commands under way that write */
-	struct io_queue ios;
+	struct disk_queue *onto;
 	struct list commands; /* under way */
 	struct list parked;
 	struct queue_stats *stats;

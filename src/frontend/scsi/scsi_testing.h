@@ -49,7 +49,7 @@ static inline struct disk *adapter_disk(const char *name, const char *size,
 					const struct disk_config *with)
 {
 	struct layer_setting setting = { (char *)"size", (char *)size, 0 };
-	struct layer_config stack = { layer_find("memory"), 1, &setting };
+	struct layer_config stack = { layer_find("memory"), &setting, 1, NULL, 0 };
 	struct disk_config config = { 0 };
 	struct error err = { 0 };
 	struct disk *disk;
@@ -57,7 +57,7 @@ static inline struct disk *adapter_disk(const char *name, const char *size,
 	options_init(disk_options, &config);
 	if (with)
 		config = *with;
-	disk = disk_open(name, &config, &stack, 1, NULL, &err);
+	disk = testing_open(name, &config, &stack, 1, NULL, &err);
 	if (!disk)
 		fail_msg("%s", err.text);
 	return disk;
@@ -133,7 +133,7 @@ static inline struct disk *seen_disk(const struct disk_config *config)
 	struct disk *disk;
 
 	memset(&seen, 0, sizeof seen);
-	disk = disk_open("seen", config, &stack, 1, NULL, &err);
+	disk = testing_open("seen", config, &stack, 1, NULL, &err);
 	if (!disk)
 		fail_msg("%s", err.text);
 	return disk;

@@ -15,6 +15,7 @@
 
 #include "frontend/scsi/scsi_private.h"
 #include "frontend/scsi/shared.h"
+#include "layer/stack.h"
 #include "util/error.h"
 #include "util/log.h"
 #include "util/option.h"
@@ -151,7 +152,7 @@ void scsi_target_destroy(struct scsi_target *target)
 bool scsi_target_single_loop(const struct scsi_target *target)
 {
 	for (unsigned i = 0; i < target->unit_count; i++)
-		if (target->units[i].disk && target->units[i].disk->stack->single_loop)
+		if (target->units[i].disk && stack_single_loop(target->units[i].disk->top))
 			return true;
 	return false;
 }
@@ -184,21 +185,22 @@ void scsi_port_open(struct scsi_port *port, bool held)
 		port->kind |= FOR_THIN;
 	if (port->held || !unit->disk)
 		return;
-	port->failed = disk_queue_open(unit->disk, &port->ios, queue->loop, queue->depth, 0) != 0;
+	port->onto = disk_queue_open(unit->disk, queue->loop, queue->depth, 0);
+	port->failed = !port->onto;
 	if (port->failed) {
 		log_error("vm %s: %s unit %s: no memory for a queue", unit->target->device->vm,
 			  unit->target->device->label,
 			  unit->target->device->units[unit->index].name);
 		return;
 	}
-	port->ios.owner = port;
+	port->onto->ios.owner = port;
 	port->disk = unit->disk;
 }
 
 void scsi_port_close(struct scsi_port *port)
 {
 	if (port->disk)
-		disk_queue_close(port->disk, &port->ios);
+		disk_queue_close(port->onto);
 	port->disk = NULL;
 	port->failed = false;
 }
@@ -432,7 +434,7 @@ static bool loops_allow(struct scsi_target *target, const struct disk *disk)
 	struct loop *loop = NULL;
 	bool good = true;
 
-	if (!disk || !disk->stack->single_loop)
+	if (!disk || !stack_single_loop(disk->top))
 		return true;
 	pthread_mutex_lock(&target->lock);
 	for (unsigned i = 0; i < target->queue_count; i++) {

@@ -23,6 +23,7 @@
 #include "frontend/virtio/settings.h"
 #include "frontend/virtio/virtqueue.h"
 #include "layer/disk.h"
+#include "layer/stack.h"
 #include "transport/transport.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -53,7 +54,7 @@ struct blk_queue {
 	struct disk *disk;
 	struct queue_stats *stats;
 	unsigned batch; /* chains to pop next time */
-	struct io_queue ios;
+	struct disk_queue *queue;
 };
 
 static struct blk *blk_of(struct virtio_device *dev)
@@ -176,13 +177,12 @@ static void settled(struct io_queue *ios)
 
 static unsigned blk_outstanding(struct virtqueue *vq)
 {
-	return ((struct blk_queue *)vq->type)->ios.out;
+	return ((struct blk_queue *)vq->type)->queue->ios.out;
 }
 
 static int blk_queue_start(struct virtio_device *dev, struct virtqueue *vq)
 {
 	struct blk_queue *q = calloc(1, sizeof *q);
-	int ret;
 
 	if (!q)
 		return -ENOMEM;
@@ -191,13 +191,13 @@ static int blk_queue_start(struct virtio_device *dev, struct virtqueue *vq)
 	q->disk = blk_disk(dev);
 	q->stats = &dev->device.units[0].stats[vq->index];
 	q->batch = BATCH_FIRST;
-	ret = disk_queue_open(q->disk, &q->ios, vq->loop, vq->size, VECTORS);
-	if (ret) {
+	q->queue = disk_queue_open(q->disk, vq->loop, vq->size, VECTORS);
+	if (!q->queue) {
 		free(q);
-		return ret;
+		return -ENOMEM;
 	}
-	q->ios.owner = q;
-	q->ios.settled = settled;
+	q->queue->ios.owner = q;
+	q->queue->ios.settled = settled;
 	vq->type = q;
 	vq->outstanding = blk_outstanding;
 	return 0;
@@ -207,7 +207,7 @@ static void blk_queue_stop(struct virtqueue *vq)
 {
 	struct blk_queue *q = vq->type;
 
-	disk_queue_close(q->disk, &q->ios);
+	disk_queue_close(q->queue);
 	atomic_store_explicit(&q->stats->in_flight, 0, memory_order_relaxed);
 	vq->type = NULL;
 	free(q);
@@ -259,7 +259,7 @@ static void end(struct blk_queue *q, struct io *io, uint8_t status, uint32_t wri
 {
 	give_back(q, &io->frame[0], status, written);
 	io_put(io);
-	loop_task_queue(q->vq->loop, &q->ios.task);
+	loop_task_queue(q->vq->loop, &q->queue->ios.task);
 }
 
 /* --- the start of a request --------------------------------------------------------- */
@@ -334,7 +334,7 @@ static void start_discard(struct blk_queue *q, struct io *io, uint32_t type,
 	io->length = length;
 	if (!(q->blk->flush && atomic_load_explicit(&q->blk->writeback, memory_order_relaxed)))
 		io->flags |= IO_FUA;
-	disk_submit(q->disk, io, completed);
+	disk_submit(q->queue, io, completed);
 }
 
 static void start_read_write(struct blk_queue *q, struct io *io, bool write, uint64_t sector,
@@ -358,7 +358,7 @@ static void start_read_write(struct blk_queue *q, struct io *io, bool write, uin
 		return;
 	}
 	io->offset = sector * SECTOR;
-	disk_submit(q->disk, io, completed);
+	disk_submit(q->queue, io, completed);
 }
 
 /* False if the chain is no request at all. */
@@ -395,7 +395,7 @@ static bool start(struct blk_queue *q, struct io *io, struct chain *chain)
 	case VIRTIO_BLK_T_FLUSH:
 		io->op = IO_FLUSH;
 		io->offset = io->length = 0;
-		disk_submit(q->disk, io, completed);
+		disk_submit(q->queue, io, completed);
 		break;
 	case VIRTIO_BLK_T_GET_ID:
 		start_get_id(q, io, chain, vec);
@@ -423,14 +423,10 @@ static bool blk_poll(struct virtqueue *vq)
 	unsigned n = 0, i;
 
 	while (n < q->batch) {
-		struct io *io = io_get(&q->ios);
+		struct io *io = io_get(&q->queue->ios);
 
-		if (!io) {
-			if (!n)
-				virtqueue_break(vq, "more than %u requests in a ring of %u",
-						q->ios.out, vq->size);
-			break;
-		}
+		if (!io)
+			break; /* as many are under way as the ring has places: it has no more */
 		if (virtqueue_pop(vq, &chain[n], io_vector(io), VECTORS) <= 0) {
 			io_put(io);
 			break;
@@ -521,7 +517,7 @@ static struct device *blk_create(const struct device_plan *plan, struct error *e
 	memcpy(blk->serial, serial, strnlen(serial, sizeof blk->serial));
 	blk->dev.ops = &blk_ops;
 	blk->dev.pin = settings->pin;
-	blk->dev.single_loop = disk->stack->single_loop;
+	blk->dev.single_loop = stack_single_loop(disk->top);
 	blk->listener.resized = blk_resized;
 	disk_listen(disk, &blk->listener);
 	blk_reset(&blk->dev);

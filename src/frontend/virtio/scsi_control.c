@@ -197,11 +197,8 @@ bool scsi_control_poll(struct virtqueue *vq)
 	while (!vq->broken) {
 		struct control_request *r = q->free;
 
-		if (!r) {
-			virtqueue_break(vq, "more than %u requests in a ring of %u", q->out,
-					vq->size);
-			break;
-		}
+		if (!r)
+			break; /* as many are under way as the ring has places: it has no more */
 		if (virtqueue_pop(vq, &r->chain, r->vec, VECTORS) <= 0)
 			break;
 		q->free = r->next;
