@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * file.c - a raw image file or a block device: opening it, its lock, its limits; file_io.c serves
+ * file.c - a raw image file or a block device: opening it, its limits; file_lock.c keeps others
+ * out, file_io.c serves
  *
  * With direct I/O (the default where the alignment allows it) all data go past the page
  * cache, through a second descriptor. The first one holds the lock, and does what needs no
  * memory: flush, discard, zeroing.
- *
- * The lock is an open file description (OFD) lock on the whole file: against another
- * penstock, and against QEMU, whose tools lock bytes of the same file. It ends with the
- * last operation of a killed process, because those keep the file open: so whoever gets the
- * lock after a crash knows that no write of the dead one is still to come.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,13 +15,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "backend/file_private.h"
 #include "util/error.h"
-
-#define LOCK_PATIENCE_MS 3000 /* a killed process may still be letting go */
 
 /* --- open --------------------------------------------------------------------------- */
 
@@ -52,14 +45,13 @@ static int open_path(struct file *f, struct error *err)
 	if (!f->layer.read_only && f->block_device)
 		flags |= O_EXCL;
 	f->fd = open(f->path, flags);
-	if (f->fd < 0 && errno == ENOENT && f->create && !f->layer.read_only) {
-		if (!f->size)
-			return error_set(
-				err, EINVAL,
-				"%s: option 'size' says how large to create it; it is missing",
-				f->path);
-		f->fd = open(f->path, flags | O_CREAT | O_EXCL, 0600);
+	/* Slices of a device: it must not be in use for anything else, but each opens it. */
+	if (f->fd >= 0 && (flags & O_EXCL) && (f->layer.part.offset || f->layer.part.length)) {
+		close(f->fd);
+		f->fd = open(f->path, flags & ~O_EXCL);
 	}
+	if (f->fd < 0 && errno == ENOENT && f->create && !f->layer.read_only)
+		f->fd = open(f->path, flags | O_CREAT | O_EXCL, 0600);
 	if (f->fd >= 0)
 		return 0;
 	if (errno == ENOENT)
@@ -74,27 +66,6 @@ static int open_path(struct file *f, struct error *err)
 				 f->layer.read_only ? ""
 						    : " (read-only=true opens it for reading)");
 	return error_set(err, errno, "%s: %s", f->path, strerror(errno));
-}
-
-static int take_lock(struct file *f, struct error *err)
-{
-	struct flock lock = { .l_type = f->layer.read_only ? F_RDLCK : F_WRLCK,
-			      .l_whence = SEEK_SET };
-	const struct timespec pause = { .tv_nsec = 20000000 };
-
-	for (unsigned waited = 0; fcntl(f->fd, F_OFD_SETLK, &lock); waited += 20) {
-		if (errno != EAGAIN && errno != EACCES)
-			return error_set(err, errno, "cannot lock %s: %s", f->path,
-					 strerror(errno));
-		if (waited >= LOCK_PATIENCE_MS)
-			return error_set(
-				err, EBUSY,
-				"%s is in use by another process (penstock or QEMU), or by another "
-				"disk: it is locked, for two writers would destroy it",
-				f->path);
-		nanosleep(&pause, NULL);
-	}
-	return 0;
 }
 
 static int read_size(struct file *f, struct error *err)
@@ -196,7 +167,7 @@ int file_open(struct layer *layer, struct error *err)
 	ret = fstat(f->fd, &st) ? error_set(err, errno, "%s: %s", f->path, strerror(errno))
 				: check_type(f, &st, err);
 	if (!ret)
-		ret = f->unlocked ? 0 : take_lock(f, err);
+		ret = f->unlocked ? 0 : file_lock(f, err);
 	if (!ret)
 		ret = read_size(f, err);
 	if (!ret && f->size && !f->block_device && f->size < atomic_load(&f->bytes))
@@ -248,9 +219,54 @@ static void file_limits(struct layer *layer, struct limits *limits)
 	limits->discard = f->discard;
 }
 
+bool file_identity(const struct layer *layer, char *text, size_t size)
+{
+	const struct file *f = (const struct file *)layer;
+	struct stat st;
+
+	if (fstat(f->fd, &st))
+		return false;
+	snprintf(text, size, "%llx:%llx", (unsigned long long)st.st_dev,
+		 (unsigned long long)st.st_ino);
+	return true;
+}
+
 static int file_resize(struct layer *layer, uint64_t size, struct error *err)
 {
-	return grow((struct file *)layer, size, err);
+	struct file *f = (struct file *)layer;
+	int ret = grow(f, size, err);
+
+	/* One that was told its size was told this one from now on. */
+	if (!ret && f->size && f->size < size)
+		f->size = size;
+	return ret;
+}
+
+/* --- a change ----------------------------------------------------------------------- */
+
+static int file_prepare(struct layer *layer, const struct layer_plan *plan, struct error *err)
+{
+	struct file *f = (struct file *)layer;
+	const struct file *to = (const struct file *)plan->options;
+
+	if (to->direct != f->direct)
+		return error_set(err, EBUSY, "direct: it cannot change while %s is in use",
+				 f->path);
+	if (to->size && (f->layer.read_only || to->size < atomic_load(&f->bytes)))
+		return error_set(err, EINVAL, "size: %s cannot become smaller, nor grow read-only",
+				 f->path);
+	if (file_lock_also(f, plan->part, err))
+		return -err->code;
+	return to->size ? grow(f, to->size, err) : 0;
+}
+
+/* Committed or abandoned: layer.part is what is used from now on. */
+static void file_changed(struct layer *layer)
+{
+	struct file *f = (struct file *)layer;
+
+	if (!f->unlocked)
+		file_lock_only(f, layer->part);
 }
 
 static const char *const directs[] = { "auto", "on", "off", NULL };
@@ -266,7 +282,8 @@ static const struct option file_options[] = {
 	  .offset = offsetof(struct file, size),
 	  .min = 4096,
 	  .max = 1ull << 60,
-	  .help = "Size of a new image; an existing one that is smaller grows to it. Never shrinks." },
+	  .help = "Size of a new image; an existing one that is smaller grows to it. Never shrinks. Not "
+		  "needed for the store of an overlay, which makes it as large as it has to be." },
 	{ .name = "create",
 	  .type = OPTION_BOOL,
 	  .offset = offsetof(struct file, create),
@@ -293,7 +310,9 @@ const struct layer_ops file_ops = {
 	.summary = "a raw image file or a block device",
 	.description =
 		"The image is locked (an open file description lock) against a second writer: another "
-		"penstock, or QEMU and its tools. A block device that is mounted is refused.\n\n"
+		"penstock, or QEMU and its tools. Directly below a slice only that range is locked, so "
+		"that other disks can have other slices of it. A block device that is mounted is "
+		"refused.\n\n"
 		"I/O goes past the page cache where it can, so that the guest's memory is the only "
 		"copy and host memory stays free. A request whose memory is not aligned for that "
 		"(firmware makes such) is copied.",
@@ -305,6 +324,7 @@ const struct layer_ops file_ops = {
 	.size = sizeof(struct file),
 	.options = file_options,
 	.backend = true,
+	.place_option = "path",
 	.queue_state = sizeof(struct file_queue),
 	.queue_open = file_queue_open,
 	.queue_close = file_queue_close,
@@ -312,5 +332,9 @@ const struct layer_ops file_ops = {
 	.close = file_close,
 	.limits = file_limits,
 	.resize = file_resize,
+	.prepare = file_prepare,
+	.commit = file_changed,
+	.abandon = file_changed,
 	.submit = file_submit,
+	.identity = file_identity,
 };

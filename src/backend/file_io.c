@@ -302,7 +302,7 @@ void file_submit(struct layer *layer, struct io *io)
 
 /* --- a queue ------------------------------------------------------------------------ */
 
-void file_queue_open(struct layer *layer, struct io_queue *queue)
+int file_queue_open(struct layer *layer, struct io_queue *queue)
 {
 	struct file_queue *q = layer_queue_state(layer, queue);
 	struct file *f = (struct file *)layer;
@@ -310,6 +310,7 @@ void file_queue_open(struct layer *layer, struct io_queue *queue)
 	q->waiting_last = &q->waiting;
 	q->file = loop_file_add(queue->loop, f->fd);
 	q->direct_file = f->direct_fd >= 0 ? loop_file_add(queue->loop, f->direct_fd) : 0;
+	return 0;
 }
 
 void file_queue_close(struct layer *layer, struct io_queue *queue)

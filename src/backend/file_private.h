@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * file_private.h - what the back-ends over a file share: file.c opens, file_io.c serves, and iso.c
- * is another kind of the same
+ * file_private.h - what the back-ends over a file share: file.c opens, file_lock.c keeps others
+ * out, file_io.c serves, and iso.c is another kind of the same
  */
 #pragma once
 
@@ -44,8 +44,18 @@ struct file_queue {
 /* file.c */
 int file_open(struct layer *layer, struct error *err);
 void file_close(struct layer *layer);
+bool file_identity(const struct layer *layer, char *text, size_t size);
+
+/* file_lock.c */
+
+/** Locks the part of the file that the layer is for. It waits a moment for who has it. */
+int file_lock(struct file *f, struct error *err);
+/** Locks @part as well, at once. On failure all is as it was. */
+int file_lock_also(struct file *f, struct layer_part part, struct error *err);
+/** Lets go what is outside @part, which is locked. */
+void file_lock_only(struct file *f, struct layer_part part);
 
 /* file_io.c */
-void file_queue_open(struct layer *layer, struct io_queue *queue);
+int file_queue_open(struct layer *layer, struct io_queue *queue);
 void file_queue_close(struct layer *layer, struct io_queue *queue);
 void file_submit(struct layer *layer, struct io *io);

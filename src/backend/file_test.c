@@ -46,7 +46,7 @@ static struct disk *try_open(bool read_only, struct error *err, const char *cons
 {
 	static char text[6][300];
 	struct layer_setting settings[6];
-	struct layer_config stack = { layer_find("file"), 0, settings };
+	struct layer_config stack = { layer_find("file"), settings, 0, NULL, 0 };
 	struct disk_config config = { .read_only = read_only };
 
 	snprintf(text[0], sizeof text[0], "path=%s", image);
@@ -57,7 +57,7 @@ static struct disk *try_open(bool read_only, struct error *err, const char *cons
 		strchr(text[i], '=')[0] = 0;
 		stack.count++;
 	}
-	return disk_open("test", &config, &stack, 1, NULL, err);
+	return testing_open("test", &config, &stack, 1, NULL, err);
 }
 
 #define OPEN(...)         must_open((const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })

@@ -4,13 +4,14 @@
  * another
  *
  * On its way down a request is judged (fail it, tear it, let it pass) and, if there is a
- * delay, held until its time. The held requests of a queue stand in a list by that time,
- * with one timer. All is drawn from one generator a queue, seeded by the options, so that
- * a run on one queue can be repeated.
+ * delay, held until its time. All is drawn from one generator a queue, seeded by the options, so
+ * that a run on one queue can be repeated. delay.c is for slow disks rather than bad ones.
  */
 #include <errno.h>
 
+#include "layer/chance.h"
 #include "layer/layer.h"
+#include "layer/waiting.h"
 
 enum ops { OPS_ALL, OPS_READ, OPS_WRITE, OPS_FLUSH };
 
@@ -24,32 +25,11 @@ struct flaky {
 
 struct flaky_queue {
 	uint64_t random;
-	struct flaky *flaky;
-	struct io *held; /* earliest first */
-	struct loop_timer timer;
+	struct waiting held;
 };
 
-/* notes of a frame */
-enum { NOTE_UNTIL, NOTE_STATUS };
-
-/* xorshift64*, Vigna 2016 */
-static uint64_t draw(struct flaky_queue *q)
-{
-	q->random ^= q->random >> 12;
-	q->random ^= q->random << 25;
-	q->random ^= q->random >> 27;
-	return q->random * 0x2545f4914f6cdd1dull;
-}
-
-static bool happens(struct flaky_queue *q, double share)
-{
-	return share > 0 && (double)(draw(q) >> 11) < share * 9007199254740992.0;
-}
-
-static struct io_frame *held_frame(struct io *io)
-{
-	return &io->frame[io->depth - 1];
-}
+/* note of a frame: what it will fail with, or 0 */
+enum { NOTE_STATUS };
 
 static void flaky_done(struct layer *layer, struct io *io)
 {
@@ -59,42 +39,12 @@ static void flaky_done(struct layer *layer, struct io *io)
 	io_finish(io, verdict ? verdict : io->status);
 }
 
-static void let_go(struct flaky *f, struct io *io)
+static void let_go(struct layer *layer, struct io *io)
 {
-	if (held_frame(io)->note[NOTE_STATUS] && io->length == 0)
+	if (io->frame[io->depth - 1].note[NOTE_STATUS] && io->length == 0)
 		io_finish(io, -EIO);
 	else
-		io_send(f->layer.below, io);
-}
-
-static void due(struct loop_timer *timer)
-{
-	struct flaky_queue *q = container_of(timer, struct flaky_queue, timer);
-	struct io *io;
-
-	while ((io = q->held)) {
-		uint64_t until = held_frame(io)->note[NOTE_UNTIL];
-
-		if (until > loop_now(io->queue->loop)) {
-			loop_timer_set(io->queue->loop, timer, until);
-			return;
-		}
-		q->held = io->next;
-		let_go(q->flaky, io);
-	}
-}
-
-static void hold(struct flaky_queue *q, struct io *io, uint64_t until)
-{
-	struct io **at = &q->held;
-
-	held_frame(io)->note[NOTE_UNTIL] = until;
-	while (*at && held_frame(*at)->note[NOTE_UNTIL] <= until)
-		at = &(*at)->next;
-	io->next = *at;
-	*at = io;
-	if (q->held == io)
-		loop_timer_set(io->queue->loop, &q->timer, until);
+		io_send(layer->below, io);
 }
 
 static bool concerns(const struct flaky *f, const struct io *io)
@@ -120,38 +70,47 @@ static void flaky_submit(struct layer *layer, struct io *io)
 
 	frame->note[NOTE_STATUS] = 0;
 	if (concerns(f, io)) {
-		if (happens(q, f->errors)) {
+		if (chance_happens(&q->random, f->errors)) {
 			frame->note[NOTE_STATUS] = (uint64_t)-EIO;
 			io->length = 0; /* nothing of it is done */
-		} else if (io->op == IO_WRITE && happens(q, f->torn)) {
+		} else if (io->op == IO_WRITE && chance_happens(&q->random, f->torn)) {
 			uint64_t blocks = io->length / layer->block_size;
 
 			frame->note[NOTE_STATUS] = (uint64_t)-EIO;
-			io->length = draw(q) % blocks * layer->block_size;
+			io->length = chance_draw(&q->random) % blocks * layer->block_size;
 		}
-		wait = f->delay + (f->jitter ? draw(q) % f->jitter : 0);
+		wait = f->delay + (f->jitter ? chance_draw(&q->random) % f->jitter : 0);
 	}
 	if (wait)
-		hold(q, io, loop_now(io->queue->loop) + wait);
+		waiting_hold(&q->held, io, loop_now(io->queue->loop) + wait);
 	else
-		let_go(f, io);
+		let_go(layer, io);
 }
 
-static void flaky_queue_open(struct layer *layer, struct io_queue *queue)
+static int flaky_queue_open(struct layer *layer, struct io_queue *queue)
 {
-	struct flaky *f = (struct flaky *)layer;
+	const struct flaky *f = (const struct flaky *)layer;
 	struct flaky_queue *q = layer_queue_state(layer, queue);
 
-	q->random = f->seed * 0x9e3779b97f4a7c15ull | 1;
-	q->flaky = f;
-	loop_timer_init(&q->timer, due);
+	q->random = chance_seed(f->seed);
+	waiting_init(&q->held, layer, let_go);
+	return 0;
 }
 
 static void flaky_queue_close(struct layer *layer, struct io_queue *queue)
 {
 	struct flaky_queue *q = layer_queue_state(layer, queue);
 
-	loop_timer_cancel(&q->timer);
+	waiting_end(&q->held);
+}
+
+/* Any options will do at any time: they are read anew for each request. */
+static int flaky_prepare(struct layer *layer, const struct layer_plan *plan, struct error *err)
+{
+	(void)layer;
+	(void)plan;
+	(void)err;
+	return 0;
 }
 
 static const char *const ops_choices[] = { "all", "read", "write", "flush", NULL };
@@ -194,7 +153,9 @@ const struct layer_ops flaky_ops = {
 	.summary = "errors, torn writes, delays and reordering, for tests",
 	.description =
 		"Makes a good disk behave like a bad one: for tests of file systems and databases, and "
-		"for game days. A failed request fails with an I/O error in the guest.",
+		"for game days. A failed request fails with an I/O error in the guest. All options can "
+		"be changed while the disk is in use. For stalls, and for completions that overtake one "
+		"another, see delay.",
 	.example = "disks:\n"
 		   "  db:\n"
 		   "    stack:\n"
@@ -203,6 +164,8 @@ const struct layer_ops flaky_ops = {
 	.size = sizeof(struct flaky),
 	.options = flaky_options,
 	.queue_state = sizeof(struct flaky_queue),
+	.shows_below = true,
+	.prepare = flaky_prepare,
 	.queue_open = flaky_queue_open,
 	.queue_close = flaky_queue_close,
 	.submit = flaky_submit,
