@@ -15,7 +15,7 @@ _penstock()
 	[[ ${COMP_WORDS[COMP_CWORD]} != "=" ]] || before=$before=
 
 	case $before in
-	--socket | --api | --config | --iso)
+	--socket | --api | --config | --iso | key-file=)
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 		return
 		;;
@@ -32,7 +32,7 @@ _penstock()
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$candidates" -- "$word")
 	case $command in
-	serve | run | check)
+	serve | run | check | create)
 		((COMP_CWORD == 1)) || mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$word")
 		;;
 	esac

@@ -11,6 +11,21 @@ unsigned change_set_disk(struct call *call);
 unsigned change_attach(struct call *call);
 unsigned change_detach(struct call *call);
 
+/* changes_layers.c */
+unsigned change_get_stack(struct call *call);
+unsigned change_set_stack(struct call *call);
+unsigned change_insert_layer(struct call *call);
+unsigned change_remove_layer(struct call *call);
+unsigned change_set_layer(struct call *call);
+unsigned change_reorder(struct call *call);
+unsigned change_add_leg(struct call *call);
+unsigned change_remove_leg(struct call *call);
+unsigned change_undo(struct call *call);
+unsigned change_get_move(struct call *call);
+unsigned change_begin_move(struct call *call);
+unsigned change_limit_move(struct call *call);
+unsigned change_cancel_move(struct call *call);
+
 /* --- what all routes have in common: routes.c ---------------------------------------- */
 
 /** Answers with {"error": TEXT}; returns @status. */
@@ -22,6 +37,9 @@ unsigned route_answer(struct call *call, json_t *json);
 
 /** Answers that there is no disk @name. */
 unsigned route_no_disk(struct call *call, const char *name);
+
+/** Answers with the disk that the path names. */
+unsigned route_disk(struct call *call);
 
 /** Answers with the unit that the path names. */
 unsigned route_unit(struct call *call);

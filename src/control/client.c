@@ -16,6 +16,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "control/commands.h"
 #include "control/invocation.h"
 #include "util/error.h"
 #include "util/must.h"
@@ -160,6 +161,25 @@ bool client_name(const char *name)
 		return true;
 	fprintf(stderr, "penstock: '%s' cannot be a name\n", name);
 	return false;
+}
+
+const char *client_command(const struct invocation *in)
+{
+	return in->command->name;
+}
+
+char *client_short_size(uint64_t bytes, char *text, size_t size)
+{
+	static const char units[] = "BKMGTPE";
+	double value = (double)bytes;
+	unsigned unit = 0;
+
+	while (value >= 1000) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(text, size, unit && value < 99.95 ? "%.1f%c" : "%.0f%c", value, units[unit]);
+	return text;
 }
 
 const char *client_text(const json_t *object, const char *name)

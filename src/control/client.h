@@ -16,5 +16,19 @@ int client_eject(const struct invocation *in);
 int client_attach(const struct invocation *in);
 int client_detach(const struct invocation *in);
 
+/* client_layers.c */
+int client_stack(const struct invocation *in);
+int client_insert_layer(const struct invocation *in);
+int client_remove_layer(const struct invocation *in);
+int client_move_layer(const struct invocation *in);
+int client_set_layer(const struct invocation *in);
+int client_add_leg(const struct invocation *in);
+int client_remove_leg(const struct invocation *in);
+int client_undo(const struct invocation *in);
+int client_config(const struct invocation *in);
+
+/* client_move.c */
+int client_move(const struct invocation *in);
+
 /* qemu.c */
 int client_qemu_args(const struct invocation *in);

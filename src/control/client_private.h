@@ -20,6 +20,18 @@ char *client_path(const char *format, ...) __attribute__((format(printf, 1, 2)))
 /** True if @name can be part of a path as it is; else complains. Others do not exist. */
 bool client_name(const char *name);
 
+/** The name of the command, for complaints. */
+const char *client_command(const struct invocation *in);
+
+/** An argument in YAML, @what in complaints, as JSON; NULL after one. The caller's. */
+json_t *client_yaml(const struct invocation *in, const char *text, const char *what);
+
+/** The arguments from @first on, one list. */
+json_t *client_yaml_list(const struct invocation *in, unsigned first, const char *what);
+
+/** "12.3G": three digits or four, as is best to compare. Returns @text. */
+char *client_short_size(uint64_t bytes, char *text, size_t size);
+
 /** The text or number called @name in @object; "" or 0 if there is none. */
 const char *client_text(const json_t *object, const char *name);
 uint64_t client_number(const json_t *object, const char *name);

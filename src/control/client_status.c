@@ -9,21 +9,6 @@
 
 #define FREE_SHOWN 8 /* names of free units */
 
-/* "12.3G": three digits or four, as is best to compare. */
-static char *short_size(uint64_t bytes, char *text, size_t size)
-{
-	static const char units[] = "BKMGTPE";
-	double value = (double)bytes;
-	unsigned unit = 0;
-
-	while (value >= 1000) {
-		value /= 1024;
-		unit++;
-	}
-	snprintf(text, size, unit && value < 99.95 ? "%.1f%c" : "%.0f%c", value, units[unit]);
-	return text;
-}
-
 static const json_t *disk_called(const json_t *status, const char *name)
 {
 	const json_t *disks = json_object_get(status, "disks");
@@ -49,7 +34,7 @@ static void print_requests(const json_t *requests)
 		printf("    %-12s %12" PRIu64 " requests %8s  %" PRIu64
 		       " errors  p50 %.0f us  p99 %.0f us\n",
 		       op, client_number(kind, "requests"),
-		       short_size(client_number(kind, "bytes"), size, sizeof size),
+		       client_short_size(client_number(kind, "bytes"), size, sizeof size),
 		       client_number(kind, "errors"),
 		       json_number_value(json_object_get(latency, "p50")),
 		       json_number_value(json_object_get(latency, "p99")));
@@ -61,7 +46,8 @@ static void print_size(const json_t *status, const char *disk)
 	char size[32] = "-";
 
 	if (*disk)
-		short_size(client_number(disk_called(status, disk), "size"), size, sizeof size);
+		client_short_size(client_number(disk_called(status, disk), "size"), size,
+				  sizeof size);
 	printf(" %8s", size);
 }
 
@@ -134,11 +120,56 @@ static void print_unused(const json_t *status)
 		if (json_array_size(json_object_get(disk, "units")))
 			continue;
 		printf("%s %s (%s)", before, client_text(disk, "name"),
-		       short_size(client_number(disk, "size"), size, sizeof size));
+		       client_short_size(client_number(disk, "size"), size, sizeof size));
 		before = ",";
 	}
 	if (*before == ',')
 		printf("\n");
+}
+
+/* A row for each disk that a server exports. */
+static void print_exports(const json_t *status)
+{
+	const json_t *servers = json_object_get(status, "nbd");
+
+	if (json_array_size(servers))
+		printf("\n%-37s %-14s %8s %-10s %11s\n", "NBD", "DISK", "SIZE", "CLIENTS",
+		       "CONNECTIONS");
+	for (size_t s = 0; s < json_array_size(servers); s++) {
+		const json_t *server = json_array_get(servers, s),
+			     *disks = json_object_get(server, "disks");
+		const char *socket = client_text(server, "socket");
+
+		for (size_t i = 0; i < json_array_size(disks); i++) {
+			const json_t *export = json_array_get(disks, i);
+
+			printf("%-37s %-14s", *socket ? socket : client_text(server, "listen"),
+			       client_text(export, "disk"));
+			print_size(status, client_text(export, "disk"));
+			printf(" %-10s %11" PRIu64 "\n",
+			       json_is_true(json_object_get(export, "read-only")) ? "read"
+										  : "may write",
+			       client_number(export, "connections"));
+			print_requests(json_object_get(export, "requests"));
+		}
+	}
+}
+
+static void print_moves(const json_t *status)
+{
+	const json_t *disks = json_object_get(status, "disks");
+
+	for (size_t i = 0; i < json_array_size(disks); i++) {
+		const json_t *disk = json_array_get(disks, i),
+			     *move = json_object_get(disk, "move");
+		char a[32], b[32];
+
+		if (*client_text(disk, "busy") && move)
+			printf("\nDisk %s is being moved: %s, %s of %s\n",
+			       client_text(disk, "name"), client_text(move, "state"),
+			       client_short_size(client_number(move, "bytes"), a, sizeof a),
+			       client_short_size(client_number(move, "size"), b, sizeof b));
+	}
 }
 
 static void print_status(const json_t *status)
@@ -159,7 +190,9 @@ static void print_status(const json_t *status)
 		for (size_t i = 0; i < json_array_size(devices); i++)
 			print_device(status, client_text(vm, "name"), json_array_get(devices, i));
 	}
+	print_exports(status);
 	print_unused(status);
+	print_moves(status);
 }
 
 int client_status(const struct invocation *in)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "control/config.h"
+#include "control/create.h"
 #include "control/serve.h"
 #include "transport/transport.h"
 #include "util/suggest.h"
@@ -32,8 +33,13 @@ static const struct option serve_flags[] = {
 	{ .name = "socket",
 	  .type = OPTION_STRING,
 	  .offset = offsetof(struct invocation, socket),
-	  .required = true,
 	  .help = "Path of the vhost-user socket that the VMM connects to." },
+	{ .name = "nbd-socket",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, nbd_socket),
+	  .help = "Path of a UNIX socket at which NBD clients find the disk, such as nbdcopy, qemu-img and "
+		  "fio. With --socket too they can only read; without it no VM has the disk, and they may "
+		  "write." },
 	{ 0 },
 };
 
@@ -68,6 +74,37 @@ static const struct option insert_flags[] = {
 
 static const struct option eject_flags[] = { API_FLAG, FORCE_FLAG, { 0 } };
 
+static const struct option remove_layer_flags[] = {
+	API_FLAG,
+	{ .name = "keep",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, keep),
+	  .help = "Number of the leg that stays, of a layer that ends a stack and has several." },
+	{ 0 },
+};
+
+static const struct option move_flags[] = {
+	API_FLAG,
+	{ .name = "limit",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, limit),
+	  .help = "Copy this many bytes a second at most, such as 100M; 0 for no limit." },
+	{ .name = "at",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, at),
+	  .help = "Replace all layers from this place down, and not the back-end alone: to encrypt while "
+		  "moving, for example." },
+	{ .name = "detach",
+	  .type = OPTION_BOOL,
+	  .offset = offsetof(struct invocation, detach),
+	  .help = "End as soon as copying has begun." },
+	{ .name = "cancel",
+	  .type = OPTION_BOOL,
+	  .offset = offsetof(struct invocation, cancel),
+	  .help = "Cancel the move that is under way." },
+	{ 0 },
+};
+
 static const struct option qemu_flags[] = {
 	{ .name = "config",
 	  .type = OPTION_STRING,
@@ -93,26 +130,43 @@ static const struct option help_flags[] = {
 	{ 0 },
 };
 
+static const struct option inspect_flags[] = {
+	{ .name = "wipe",
+	  .type = OPTION_BOOL,
+	  .offset = offsetof(struct invocation, wipe),
+	  .help = "Overwrite the records with zeroes, after showing them, so that PATH is a plain image from "
+		  "then on: a leg of a mirror whose data are not needed any more, say after a split "
+		  "brain. Refused while PATH is in use." },
+	{ 0 },
+};
+#define PLACES                                                                                             \
+	"PLACE is the number of a layer, counted from 0, the one nearest to the guest; or its kind, such " \
+	"as crypt, where that says which. In a leg of another layer it is a path: mirror/0/crypt, and "    \
+	"the leg itself mirror/0. Prints the stack as it is then, and how long the guest's requests had "  \
+	"to wait at most. What is wrong leaves all as it was."
+
 const struct command commands[] = {
 	{ .name = "serve",
-	  .arguments = "PATH --socket SOCK [option=value ...]",
+	  .arguments = "PATH [--socket SOCK] [--nbd-socket SOCK] [option=value ...]",
 	  .least = 1,
 	  .most = 64,
-	  .summary = "serve one disk to one VM, without a configuration file",
+	  .summary = "serve one disk to one VM or to NBD clients, without a configuration file",
 	  .description =
-		  "Serves PATH as a virtio-blk disk over vhost-user. PATH is a raw image, a block "
+		  "Serves PATH as a virtio-blk disk over vhost-user, over NBD, or both. PATH is a raw image, a block "
 		  "device, or null: or memory: with a size=SIZE (1G if not given).\n\n"
 		  "The options are those of the disk, of its virtio-blk device and of its back-end, "
 		  "as in penstock.yaml(5); size is the disk's, but where the back-end is made by "
 		  "this command (null:, memory:, create=true) the back-end's. stack=LAYER,LAYER "
 		  "puts layers above the back-end, the first one nearest to the guest.\n\n"
+		  "One of --socket and --nbd-socket is required.\n\n"
 		  "To the control API the disk's name is disk, and the VM's vm. The process stays "
 		  "in the foreground and is ready when the socket is there. SIGTERM or SIGINT lets "
 		  "what is in flight finish and ends it with status 0; a second one ends it at "
 		  "once.",
 	  .example = "penstock serve disk.img --socket disk.sock\n"
 		     "penstock serve new.img --socket new.sock create=true size=20G queues=4\n"
-		     "penstock serve null: --socket null.sock size=4G --cpus 1\n",
+		     "penstock serve null: --socket null.sock size=4G --cpus 1\n"
+		     "penstock serve disk.img --nbd-socket disk.nbd\n",
 	  .flags = serve_flags,
 	  .serves = true },
 	{ .name = "run",
@@ -143,6 +197,34 @@ const struct command commands[] = {
 			 "and changes nothing, so it can be used while penstock runs.\n\n"
 			 "A socket whose directory is not there yet is a warning only.",
 	  .example = "penstock check /etc/penstock/penstock.yaml\n" },
+	{ .name = "create",
+	  .arguments = "LAYER PATH [option=value ...]",
+	  .least = 2,
+	  .most = 64,
+	  .summary = "make what a layer keeps on disk, such as an encrypted volume",
+	  .description =
+		  "Makes in PATH, a raw image or a block device, what LAYER will find there when a disk "
+		  "is opened. An image that does not exist is made, and one that is too small for the "
+		  "size that is asked for grows. One that holds data already is refused.",
+	  .example =
+		  "dd if=/dev/urandom of=db.key bs=32 count=1\n"
+		  "penstock create crypt db.luks size=20G key-file=db.key iter-time=100ms\n"
+		  "penstock create crypt /dev/vg0/db key-command='pass show db' sector-size=4096\n" },
+	{ .name = "inspect",
+	  .arguments = "PATH",
+	  .least = 1,
+	  .most = 1,
+	  .summary = "show what penstock keeps in an image, and check it",
+	  .description =
+		  "Prints what penstock itself has written into PATH, a file or a block device: the "
+		  "records of a leg of a mirror (docs/mirror-format.md), or the store of an overlay "
+		  "(docs/overlay-format.md). It checks all checksums, and "
+		  "ends with status 1 if something is damaged, or if there are no records. It "
+		  "changes nothing, and may be used while a disk is in use.",
+	  .example = "penstock inspect /san/a/db.img\n"
+		     "penstock inspect /var/lib/penstock/web1.ovl\n"
+		     "penstock inspect --wipe /san/b/db.img\n",
+	  .flags = inspect_flags },
 	{ .name = "status",
 	  .arguments = "",
 	  .summary = "show VMs, devices and disks of a running penstock",
@@ -239,6 +321,136 @@ const struct command commands[] = {
 		  "penstock-remove-disk(1) closes it.",
 	  .example = "penstock detach web virtio-scsi0/3:0\n",
 	  .flags = api_flags },
+	{ .name = "stack",
+	  .arguments = "DISK [LAYER ...]",
+	  .least = 1,
+	  .most = 32,
+	  .summary = "show the layers of a disk, or set all of them",
+	  .description =
+		  "Prints the stack of DISK as a configuration file would have it. With layers: gives the "
+		  "disk these, the first one nearest to the guest, while the guest runs. Layers that are "
+		  "there already, with the same options, stay open. A stack in which the guest would find "
+		  "other data is refused.\n\n" PLACES,
+	  .example =
+		  "penstock stack db\n"
+		  "penstock stack db 'crypt: {key-file: /etc/db.key}' 'file: {path: /srv/db.img}'\n",
+	  .flags = api_flags },
+	{ .name = "insert-layer",
+	  .arguments = "DISK PLACE LAYER",
+	  .least = 3,
+	  .most = 3,
+	  .summary = "put a layer into a disk while the guest runs",
+	  .description =
+		  "Puts LAYER where the layer at PLACE is, which is below it then. LAYER is written as "
+		  "in penstock.yaml(5). A layer that ends a stack, such as a mirror, takes what is from "
+		  "PLACE down as its first leg.\n\n"
+		  "A layer that makes other data of what is below it, such as crypt, cannot be put above what "
+		  "has data already, nor taken away: penstock-move(1) with --at does that.\n\n" PLACES,
+	  .example =
+		  "penstock insert-layer db 0 pass\n"
+		  "penstock insert-layer db file 'mirror: {legs: [file: {path: /srv/copy.img}]}'\n",
+	  .flags = api_flags },
+	{ .name = "remove-layer",
+	  .arguments = "DISK PLACE",
+	  .least = 2,
+	  .most = 2,
+	  .summary = "take a layer out of a disk while the guest runs",
+	  .description =
+		  "Takes the layer at PLACE out. What is below takes its place or, of a layer that ends a "
+		  "stack, such as a mirror, the leg that --keep names. A back-end cannot be taken out: "
+		  "penstock-move(1) puts the disk on another one.\n\n" PLACES,
+	  .example = "penstock remove-layer db flaky\n"
+		     "penstock remove-layer db mirror --keep 1\n",
+	  .flags = remove_layer_flags },
+	{ .name = "move-layer",
+	  .arguments = "DISK PLACE TO",
+	  .least = 3,
+	  .most = 3,
+	  .summary = "put a layer of a disk in another place while the guest runs",
+	  .description =
+		  "Takes the layer at PLACE out, and puts it where the layer at TO was; those between "
+		  "move up, or down.\n\n" PLACES,
+	  .example = "penstock move-layer db 0 1\n",
+	  .flags = api_flags },
+	{ .name = "set-layer",
+	  .arguments = "DISK PLACE option=value ...",
+	  .least = 3,
+	  .most = 64,
+	  .summary = "set options of a layer while the guest runs",
+	  .description =
+		  "Gives the layer at PLACE other options; 'option=' with nothing behind it takes one "
+		  "away, so that it has its default. A layer that cannot change while it is open is opened "
+		  "anew.\n\n" PLACES,
+	  .example = "penstock set-layer db flaky delay=5ms errors=\n",
+	  .flags = api_flags },
+	{ .name = "add-leg",
+	  .arguments = "DISK PLACE LAYER ...",
+	  .least = 3,
+	  .most = 32,
+	  .summary = "add a leg to a layer, such as a mirror, while the guest runs",
+	  .description =
+		  "Adds a leg to the layer at PLACE, as its last one: LAYER, or several layers, the first "
+		  "one uppermost.\n\n" PLACES,
+	  .example = "penstock add-leg db mirror 'file: {path: /srv/third.img}'\n",
+	  .flags = api_flags },
+	{ .name = "remove-leg",
+	  .arguments = "DISK PLACE",
+	  .least = 2,
+	  .most = 2,
+	  .summary = "take a leg out of a layer, such as a mirror, while the guest runs",
+	  .description =
+		  "Takes the leg at PLACE out, a path that ends with the leg's number.\n\n" PLACES,
+	  .example = "penstock remove-leg db mirror/1\n",
+	  .flags = api_flags },
+	{ .name = "undo",
+	  .arguments = "DISK",
+	  .least = 1,
+	  .most = 1,
+	  .summary = "throw away what was changed in a disk with an overlay",
+	  .description =
+		  "Empties the store of the first overlay of DISK, which may be in use: from then on it is "
+		  "the base again, see penstock-overlay(7). Requests of the guest wait meanwhile. What "
+		  "the guest has in its own memory is no longer right: stop it before, or reset it "
+		  "right after.\n\n"
+		  "If power is lost, either all changes are there or none.",
+	  .example = "penstock undo web1\n",
+	  .flags = api_flags },
+	{ .name = "move",
+	  .arguments = "DISK [LAYER ...]",
+	  .least = 1,
+	  .most = 32,
+	  .summary = "move a disk to another back-end while the guest runs",
+	  .description =
+		  "Copies DISK to the back-end LAYER (several layers: the first one uppermost) while its "
+		  "guest uses it, and then goes on there alone. What the guest writes goes to both "
+		  "meanwhile, so one pass is enough, however slow the target is. A target that is too small "
+		  "grows if it can; create: true makes a new image of the right size. The layers above "
+		  "the back-end stay; an overlay moves as a whole, with its base in it.\n\n"
+		  "If the target fails, or the move is canceled, or penstock ends or crashes, the disk is "
+		  "where it was, with all its data. After the end of a move a restart must find the disk in "
+		  "its new place: with the option state of penstock.yaml(5) it does; without, the "
+		  "configuration must be changed, and penstock config prints what it is now.\n\n"
+		  "Shows how far it is, on a terminal. To interrupt that does not end the move. Without "
+		  "LAYER it follows the move that is under way or, with --limit, gives it another limit. "
+		  "Exit status 0 means that the disk has moved.",
+	  .example =
+		  "penstock move db 'file: {path: /san/b/db.img, create: true}'\n"
+		  "penstock move db 'nbd: {uri: \"nbd://store/db\"}' --limit 100M --detach\n"
+		  "penstock move db 'crypt: {key-file: /etc/db.key}' 'file: {path: /san/db.luks}' --at 0\n"
+		  "penstock move db --limit 20M\n"
+		  "penstock move db --cancel\n",
+	  .flags = move_flags },
+	{ .name = "config",
+	  .arguments = "",
+	  .summary = "print the configuration as it now is",
+	  .description =
+		  "Prints what would have to be in the configuration file for a start of penstock to "
+		  "come to what runs now: with disks that were added, resized or moved, the layers that "
+		  "they have, and the units that devices have. Options that have their default are left "
+		  "out, and so is create: true of images, which are there now. What is printed is a configuration that penstock-check(1) accepts. "
+		  "No secret is in it, for configurations hold none, only where they are.",
+	  .example = "penstock config > /etc/penstock/penstock.yaml\n",
+	  .flags = status_flags },
 	{ .name = "qemu-args",
 	  .arguments = "VM",
 	  .least = 1,
@@ -347,6 +559,17 @@ static int print_command(const struct command *command)
 		printf("\nOptions of the back-end, if PATH is a path:\n");
 		print_options(layer_find("file")->options, "");
 	}
+	if (!strcmp(command->name, "create")) {
+		printf("\nOptions of all layers:\n");
+		print_options(create_options, "");
+	}
+	for (unsigned i = 0; !strcmp(command->name, "create") && layer_registry[i]; i++) {
+		if (!layer_registry[i]->format)
+			continue;
+		printf("\n%s makes %s. Its options:\n", layer_registry[i]->name,
+		       layer_registry[i]->format->summary);
+		print_options(layer_registry[i]->format->options, "");
+	}
 	printf("\nExamples:\n");
 	print_lines(command->example);
 	return 0;
@@ -389,7 +612,7 @@ static int print_overview(void)
 	printf("usage: penstock COMMAND ...\n\n"
 	       "Gives virtual machines their disks, over vhost-user and vfio-user.\n\nCommands:\n");
 	for (const struct command *command = commands; command->name; command++)
-		printf("  %-11s %s\n", command->name, command->summary);
+		printf("  %-12s %s\n", command->name, command->summary);
 	printf("\nDevices:\n");
 	for (unsigned i = 0; frontend_registry[i]; i++)
 		printf("  %-11s %s\n", frontend_registry[i]->name, frontend_registry[i]->summary);
@@ -430,6 +653,14 @@ static int print_following(const struct command *command)
 		for (unsigned i = 0; layer_registry[i]; i++)
 			if (serve_by_name(layer_registry[i]))
 				printf("%s:\n", layer_registry[i]->name);
+	} else if (!strcmp(command->name, "create")) {
+		print_names(create_options, "", "=");
+		for (unsigned i = 0; layer_registry[i]; i++) {
+			if (!layer_registry[i]->format)
+				continue;
+			printf("%s\n", layer_registry[i]->name);
+			print_names(layer_registry[i]->format->options, "", "=");
+		}
 	} else if (!strcmp(command->name, "help")) {
 		for (command = commands; command->name; command++)
 			printf("%s\n", command->name);
@@ -454,6 +685,11 @@ static int print_values(const char *option)
 	snprintf(name, sizeof name, "%.*s", (int)strcspn(option, "="), option);
 	for (unsigned t = 0; !row && t < sizeof tables / sizeof *tables; t++)
 		row = options_find(tables[t], name);
+	if (!row)
+		row = options_find(create_options, name);
+	for (unsigned i = 0; !row && layer_registry[i]; i++)
+		if (layer_registry[i]->format)
+			row = options_find(layer_registry[i]->format->options, name);
 	if (row && row->type == OPTION_BOOL)
 		printf("true\nfalse\n");
 	for (unsigned i = 0; row && row->type == OPTION_CHOICE && row->choices[i]; i++)

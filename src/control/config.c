@@ -10,7 +10,6 @@
 #include "control/config.h"
 
 #include <errno.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,8 +18,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "control/config_private.h"
 #include "control/mistakes.h"
 #include "control/reading.h"
+#include "control/state.h"
 #include "control/yaml.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -63,6 +64,15 @@ const struct option config_options[] = {
 	  .type = OPTION_STRING,
 	  .offset = offsetof(struct config, api),
 	  .help = "Path of the UNIX socket of the control API. Without it there is none." },
+	{ .name = "state",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct config, state),
+	  .help = "Path of a file that keeps what is changed at run time: disks that were added, removed, "
+		  "resized or moved, other layers, other units of devices. A restart, or a start after a "
+		  "crash, comes back to that. The directory must be writable. An entry counts as "
+		  "long as the configuration says of its disk what it said before; if it was edited since, "
+		  "penstock does not start until the two are the same or the entry is taken "
+		  "out. Without this option a restart comes back to the configuration." },
 	{ .name = "log-level",
 	  .type = OPTION_CHOICE,
 	  .offset = offsetof(struct config, log_level),
@@ -161,83 +171,163 @@ static void unknown_layer(struct mistakes *mistakes, const struct node *node, co
 static void read_layer_options(struct mistakes *mistakes, const struct node *mapping,
 			       const char *where, struct layer_config *layer)
 {
-	void *scratch = must(calloc(1, layer->ops->size));
+	const char *others[] = { layer->ops->legs_option, NULL };
+	struct layer_setting *setting;
+	void *scratch = calloc(1, layer->ops->size);
 
+	layer->settings = calloc(node_count(mapping) + 1, sizeof *layer->settings);
+	if (!scratch || !layer->settings) {
+		free(scratch);
+		mistake_no_memory(mistakes);
+		return;
+	}
 	options_init(layer->ops->options, scratch);
-	reading_options(mistakes, mapping, where, layer->ops->options, scratch, NULL);
+	reading_options(mistakes, mapping, where, layer->ops->options, scratch, others);
 	options_release(layer->ops->options, scratch);
 	free(scratch);
-
-	layer->settings = must(calloc(node_count(mapping) + 1, sizeof *layer->settings));
 	for (const struct node *node = mapping->first; node; node = node->next) {
-		if (node->type != NODE_SCALAR)
+		if (node->type != NODE_SCALAR ||
+		    (others[0] && !strcmp(node->key, layer->ops->legs_option)))
 			continue;
-		layer->settings[layer->count++] =
-			(struct layer_setting){ .name = must(strdup(node->key)),
-						.value = must(strdup(node->text)),
-						.line = node->line };
+		setting = &layer->settings[layer->count++];
+		*setting = (struct layer_setting){ .name = strdup(node->key),
+						   .value = strdup(node->text),
+						   .line = node->line };
+		if (!setting->name || !setting->value)
+			mistake_no_memory(mistakes);
 	}
 }
 
-/* One step of a stack: a name alone, or a name with a mapping of its options. */
+static void read_stack(struct mistakes *mistakes, const struct node *list, const char *where,
+		       struct stack_config *stack);
+
+/* One leg: a list of layers, or one layer alone. */
+static void read_leg(struct mistakes *mistakes, const struct node *node, const char *where,
+		     struct layer_config *layer)
+{
+	struct node alone = { .type = NODE_SEQUENCE, .line = node->line };
+	struct node only = *node;
+
+	only.next = NULL;
+	alone.first = &only;
+	read_stack(mistakes, node->type == NODE_SEQUENCE ? node : &alone, where,
+		   &layer->legs[layer->leg_count++]);
+}
+
+static void read_legs(struct mistakes *mistakes, const struct node *node, const char *where,
+		      struct layer_config *layer)
+{
+	const struct layer_ops *ops = layer->ops;
+	unsigned count = ops->legs_max == 1            ? 1
+			 : node->type == NODE_SEQUENCE ? node_count(node)
+						       : 0;
+	const struct node *leg = ops->legs_max == 1 ? node : node->first;
+	char below[260];
+
+	if (ops->legs_max > 1 && !reading_must_be(mistakes, node, where, NODE_SEQUENCE,
+						  "a list of layers, or of lists of them"))
+		return;
+	if (count < ops->legs_min || count > ops->legs_max) {
+		reading_wrong(mistakes, node, where, "%s: found %u; expected %u to %u",
+			      ops->legs_option, count, ops->legs_min, ops->legs_max);
+		return;
+	}
+	layer->legs = calloc(count + 1, sizeof *layer->legs);
+	if (!layer->legs) {
+		mistake_no_memory(mistakes);
+		return;
+	}
+	for (unsigned i = 0; i < count; i++, leg = leg->next) {
+		if (ops->legs_max > 1)
+			snprintf(below, sizeof below, "%s: %s %u", where, ops->legs_option, i);
+		else
+			snprintf(below, sizeof below, "%s: %s", where, ops->legs_option);
+		read_leg(mistakes, leg, below, layer);
+	}
+}
+
+/* What a layer is made of: its options and legs in a mapping, or a list of its legs alone. */
+static void read_contents(struct mistakes *mistakes, const struct node *contents, const char *where,
+			  struct layer_config *layer)
+{
+	const struct layer_ops *ops = layer->ops;
+	const struct node *legs = ops->legs_option ? node_find(contents, ops->legs_option) : NULL;
+
+	if (ops->legs_max > 1 && contents->type == NODE_SEQUENCE) {
+		struct node none = { .type = NODE_MAPPING, .line = contents->line };
+
+		read_layer_options(mistakes, &none, where, layer);
+		read_legs(mistakes, contents, where, layer);
+		return;
+	}
+	if (!reading_must_be(mistakes, contents, where, NODE_MAPPING,
+			     "options such as {name: value}"))
+		return;
+	read_layer_options(mistakes, contents, where, layer);
+	if (legs)
+		read_legs(mistakes, legs, where, layer);
+	else if (ops->legs_min)
+		reading_wrong(mistakes, contents, where, "option '%s' is missing; expected %s",
+			      ops->legs_option,
+			      ops->legs_max == 1 ? "a stack, such as {file: {path: ...}}"
+						 : "a list of stacks");
+}
+
+/* One step of a stack: a name alone, or a name with what it is made of. */
 static void read_layer(struct mistakes *mistakes, const struct node *node, const char *where,
 		       struct layer_config *layer)
 {
-	static const struct node none = { .type = NODE_MAPPING };
-	const struct node *options = &none;
-	struct node bare = none;
+	struct node bare = { .type = NODE_MAPPING, .line = node->line };
+	const struct node *contents = &bare;
 	const char *name;
-	char below[200];
+	char below[260];
 
 	if (node->type == NODE_SCALAR) {
 		name = node->text;
 	} else if (node->type == NODE_MAPPING && node_count(node) == 1) {
 		name = node->first->key;
-		options = node->first;
+		if (node->first->type != NODE_SCALAR || *node->first->text) /* else "- pass:" */
+			contents = node->first;
 	} else {
 		reading_wrong(mistakes, node, where,
 			      "expected one layer such as '- pass' or '- file: {path: ...}'");
 		return;
 	}
 	layer->ops = layer_find(name);
-	if (!layer->ops) {
+	if (!layer->ops || layer->ops->internal) {
+		layer->ops = NULL;
 		unknown_layer(mistakes, node, where, name);
 		return;
 	}
 	snprintf(below, sizeof below, "%s: %s", where, name);
-	if (options->type == NODE_SCALAR && !*options->text) { /* "- pass:" */
-		bare.line = options->line;
-		options = &bare;
-	} else if (options == &none) {
-		bare.line = node->line;
-		options = &bare;
-	}
-	if (reading_must_be(mistakes, options, below, NODE_MAPPING,
-			    "options such as {name: value}"))
-		read_layer_options(mistakes, options, below, layer);
+	read_contents(mistakes, contents, below, layer);
 }
 
 static void read_stack(struct mistakes *mistakes, const struct node *list, const char *where,
-		       struct config_disk *disk)
+		       struct stack_config *stack)
 {
 	const struct node *node;
 
 	if (!reading_must_be(mistakes, list, where, NODE_SEQUENCE,
 			     "a list of layers, the back-end last"))
 		return;
-	disk->layers = must(calloc(node_count(list) + 1, sizeof *disk->layers));
+	stack->layers = calloc(node_count(list) + 1, sizeof *stack->layers);
+	if (!stack->layers) {
+		mistake_no_memory(mistakes);
+		return;
+	}
 	for (node = list->first; node; node = node->next) {
-		struct layer_config *layer = &disk->layers[disk->count];
+		struct layer_config *layer = &stack->layers[stack->count];
 
 		read_layer(mistakes, node, where, layer);
 		if (!layer->ops)
 			continue;
-		disk->count++;
+		stack->count++;
 		if (layer->ops->backend && node->next)
-			reading_wrong(
-				mistakes, node, where,
-				"%s is a back-end, so nothing can be below it; it must come last",
-				layer->ops->name);
+			reading_wrong(mistakes, node, where,
+				      "%s %s, so nothing can be below it; it must come last",
+				      layer->ops->name,
+				      layer->ops->legs_option ? "has legs" : "is a back-end");
 		if (!layer->ops->backend && !node->next)
 			reading_wrong(mistakes, node, where,
 				      "%s is not a back-end; expected one, such as file, at the "
@@ -249,17 +339,27 @@ static void read_stack(struct mistakes *mistakes, const struct node *list, const
 			      "the list is empty; expected a back-end at least");
 }
 
+bool config_read_stack(struct stack_config *stack, const struct node *list,
+		       struct mistakes *mistakes)
+{
+	read_stack(mistakes, list, "stack", stack);
+	return !mistakes->fatal;
+}
+
 static void read_disk(struct mistakes *mistakes, const struct node *node, struct config_disk *disk)
 {
 	static const char *const others[] = { "stack", NULL };
 	const struct node *stack = node_find(node, "stack"), *size = node_find(node, "size");
-	const struct layer_ops *backend;
 	uint32_t block_size;
 	char where[120], below[140];
 
 	snprintf(where, sizeof where, "disk '%s'", node->key);
-	disk->name = must(strdup(node->key));
 	options_init(disk_options, &disk->config);
+	disk->name = strdup(node->key);
+	if (!disk->name) {
+		mistake_no_memory(mistakes);
+		return;
+	}
 	check_name(mistakes, node, "disks");
 	if (!reading_must_be(mistakes, node, where, NODE_MAPPING, "its options and its stack"))
 		return;
@@ -271,12 +371,11 @@ static void read_disk(struct mistakes *mistakes, const struct node *node, struct
 		return;
 	}
 	snprintf(below, sizeof below, "%s: stack", where);
-	read_stack(mistakes, stack, below, disk);
-	if (!disk->count)
+	read_stack(mistakes, stack, below, &disk->stack);
+	if (!disk->stack.count || mistakes->fatal)
 		return;
-	backend = disk->layers[disk->count - 1].ops;
-	disk->config.read_only |= backend->read_only;
-	block_size = disk_block_size(&disk->config, backend);
+	disk->config.read_only |= stack_read_only(&disk->stack);
+	block_size = disk_block_size(&disk->config, &disk->stack);
 	if (size && disk->config.size % block_size)
 		reading_wrong(mistakes, size, where,
 			      "size: '%s' is not a multiple of the block size, %u", size->text,
@@ -291,8 +390,7 @@ bool config_read_disk(struct config_disk *disk, const struct node *node, struct 
 
 /* --- VMs ---------------------------------------------------------------------------- */
 
-/* The index of the disk that @node names; CONFIG_NO_DISK, after a mistake, if there is none. */
-static unsigned read_disk_name(struct mistakes *mistakes, const struct node *node,
+unsigned config_read_disk_name(struct mistakes *mistakes, const struct node *node,
 			       const char *where, const char *kind, const struct config *config)
 {
 	struct suggestion nearest;
@@ -402,7 +500,7 @@ static void read_unit(struct mistakes *mistakes, const struct node *node, const 
 			      "option 'disk' is missing; expected the name of one under 'disks'");
 	if (!disk || !reading_must_be(mistakes, disk, where, NODE_SCALAR, "the name of a disk"))
 		return;
-	unit->disk = read_disk_name(mistakes, disk, where, frontend->name, config);
+	unit->disk = config_read_disk_name(mistakes, disk, where, frontend->name, config);
 	if (unit->disk != CONFIG_NO_DISK)
 		check_shared(mistakes, disk, where, config, unit);
 }
@@ -578,11 +676,12 @@ static const struct node *section(struct mistakes *mistakes, const struct node *
 
 bool config_read(struct config *config, const struct node *tree, struct mistakes *mistakes)
 {
-	static const char *const others[] = { "disks", "vms", NULL };
-	const struct node *disks, *vms;
+	static const char *const others[] = { "disks", "vms", "nbd", NULL };
+	const struct node *disks, *vms, *nbd;
 	unsigned cpus[CONFIG_CPUS];
 
-	if (!reading_must_be(mistakes, tree, "", NODE_MAPPING, "'disks:' and 'vms:' at least"))
+	if (!reading_must_be(mistakes, tree, "", NODE_MAPPING,
+			     "'disks:' and 'vms:' or 'nbd:' at least"))
 		return false;
 	reading_options(mistakes, tree, "", config_options, config, others);
 	if (config->cpus && !config_cpus(config->cpus, cpus))
@@ -597,60 +696,19 @@ bool config_read(struct config *config, const struct node *tree, struct mistakes
 		for (const struct node *node = disks->first; node; node = node->next)
 			read_disk(mistakes, node, &config->disks[config->disk_count++]);
 	}
-	vms = section(mistakes, tree, "vms", "a name with a list of devices for each VM");
+	nbd = node_find(tree, "nbd");
+	vms = nbd && !node_find(tree, "vms")
+		      ? NULL
+		      : section(mistakes, tree, "vms",
+				"a name with a list of devices for each VM, or 'nbd' instead");
 	if (vms) {
 		config->vms = must(calloc(node_count(vms) + 1, sizeof *config->vms));
 		for (const struct node *node = vms->first; node; node = node->next)
 			read_vm(mistakes, node, config);
 	}
+	if (nbd)
+		config_read_nbd(config, nbd, mistakes);
 	return !mistakes->fatal;
-}
-
-/* --- what needs a look at the file system -------------------------------------------- */
-
-/* By convention a layer's option `path` names what must exist, unless its `create` is true. */
-static void check_path(struct mistakes *mistakes, const struct node *disk, const struct node *layer)
-{
-	const struct node *path = node_find(layer, "path"), *create = node_find(layer, "create"),
-			  *read_only = node_find(disk, "read-only");
-	bool creates = reading_true(create);
-	int mode = reading_true(read_only) || layer_find(layer->key)->read_only ? R_OK
-										: R_OK | W_OK;
-
-	if (!path || (access(path->text, F_OK) && creates))
-		return;
-	if (access(path->text, mode))
-		mistake(mistakes, path->line, "disk '%s': stack: %s: path: '%s': %s", disk->key,
-			layer->key, path->text, strerror(errno));
-}
-
-static void check_directory(struct mistakes *mistakes, const struct node *node)
-{
-	char *copy, *directory;
-
-	if (!node)
-		return;
-	copy = must(strdup(node->text));
-	directory = dirname(copy);
-	if (access(directory, W_OK | X_OK))
-		mistake_warning(mistakes, node->line, "%s: no socket can be made in '%s' now: %s",
-				node->key, directory, strerror(errno));
-	free(copy);
-}
-
-void config_check_files(const struct node *tree, struct mistakes *mistakes)
-{
-	const struct node *disks = node_find(tree, "disks"), *vms = node_find(tree, "vms");
-
-	for (const struct node *disk = disks->first; disk; disk = disk->next)
-		for (const struct node *item = node_find(disk, "stack")->first; item;
-		     item = item->next)
-			if (item->type == NODE_MAPPING)
-				check_path(mistakes, disk, item->first);
-	for (const struct node *vm = vms->first; vm; vm = vm->next)
-		for (const struct node *device = vm->first; device; device = device->next)
-			check_directory(mistakes, node_find(device, "socket"));
-	check_directory(mistakes, node_find(tree, "api"));
 }
 
 static void release_device(struct config_device *device)
@@ -669,14 +727,7 @@ static void release_device(struct config_device *device)
 
 void config_release_disk(struct config_disk *disk)
 {
-	for (unsigned l = 0; l < disk->count; l++) {
-		for (unsigned s = 0; s < disk->layers[l].count; s++) {
-			free(disk->layers[l].settings[s].name);
-			free(disk->layers[l].settings[s].value);
-		}
-		free(disk->layers[l].settings);
-	}
-	free(disk->layers);
+	stack_config_release(&disk->stack);
 	free(disk->name);
 	options_release(disk_options, &disk->config);
 }
@@ -695,6 +746,8 @@ void config_release(struct config *config)
 		free(vm->name);
 	}
 	free(config->vms);
+	config_release_nbd(config);
+	state_free(config->kept);
 	options_release(config_options, config);
 	*config = (struct config){ 0 };
 }

@@ -11,7 +11,9 @@
 
 struct error;
 struct mistakes;
+struct nbd_config;
 struct node;
+struct state;
 
 /** Most cores that a list of them may name. */
 #define CONFIG_CPUS 1024
@@ -20,8 +22,7 @@ struct node;
 struct config_disk {
 	char *name;
 	struct disk_config config;
-	struct layer_config *layers; /**< the last one is the back-end */
-	unsigned count;
+	struct stack_config stack;
 };
 
 /** One unit of a device. */
@@ -62,12 +63,16 @@ struct config {
 	int engine;     /**< enum loop_engine */
 	uint64_t poll;  /**< longest polling, microseconds */
 	char *api;      /**< path of the control API's socket; NULL: none */
+	char *state;    /**< path of the file that keeps changes at run time; NULL: nothing does */
 	int log_level;  /**< enum log_level */
+	struct state *kept; /**< what is in @state, see state.h; NULL: nothing is kept */
 
 	struct config_disk *disks;
 	unsigned disk_count;
 	struct config_vm *vms;
 	unsigned vm_count;
+	struct nbd_config *nbds; /**< servers of NBD, see transport/nbd.h */
+	unsigned nbd_count;
 };
 
 /** Options of the program as a whole: flags of `serve` and `run`, and top level of a file. */
@@ -86,6 +91,10 @@ bool config_read(struct config *config, const struct node *tree, struct mistakes
  * nothing.
  */
 void config_check_files(const struct node *tree, struct mistakes *mistakes);
+
+/** Reads a stack, such as that of a disk, as config_read() does. @stack is zero before. */
+bool config_read_stack(struct stack_config *stack, const struct node *list,
+		       struct mistakes *mistakes);
 
 /** Reads one disk, whose name is the key of @node, as config_read() does. @disk is zero before. */
 bool config_read_disk(struct config_disk *disk, const struct node *node, struct mistakes *mistakes);

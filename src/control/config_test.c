@@ -124,12 +124,12 @@ static void everything(void **state)
 	assert_int_equal(config.disks[0].config.size, 20ull << 30);
 	assert_int_equal(config.disks[0].config.block_size, DISK_BLOCK_4096);
 	assert_int_equal(config.disks[0].config.cache, DISK_WRITETHROUGH);
-	assert_int_equal(config.disks[0].count, 4);
-	assert_string_equal(config.disks[0].layers[2].ops->name, "pass");
-	assert_string_equal(config.disks[0].layers[3].ops->name, "file");
-	assert_int_equal(config.disks[0].layers[3].count, 2);
-	assert_string_equal(config.disks[0].layers[3].settings[0].value, "a b.img");
-	assert_int_equal(config.disks[0].layers[3].settings[1].line, 23);
+	assert_int_equal(config.disks[0].stack.count, 4);
+	assert_string_equal(config.disks[0].stack.layers[2].ops->name, "pass");
+	assert_string_equal(config.disks[0].stack.layers[3].ops->name, "file");
+	assert_int_equal(config.disks[0].stack.layers[3].count, 2);
+	assert_string_equal(config.disks[0].stack.layers[3].settings[0].value, "a b.img");
+	assert_int_equal(config.disks[0].stack.layers[3].settings[1].line, 23);
 	assert_true(config.disks[1].config.read_only);
 
 	assert_int_equal(config.vm_count, 2);
@@ -215,7 +215,8 @@ static void wrong_files(void **state)
 	} files[] = {
 		{ "", "f:1: the file is empty" },
 		{ "# nothing\n", "f:1: the file is empty" },
-		{ "text", "f:1: found a single value; expected 'disks:' and 'vms:' at least" },
+		{ "text",
+		  "f:1: found a single value; expected 'disks:' and 'vms:' or 'nbd:' at least" },
 		{ "- a\n", "f:1: found a list" },
 		{ DISKS, "f:1: 'vms' is missing" },
 		{ VMS, "f:1: 'disks' is missing" },
@@ -405,7 +406,8 @@ static const char *said_of_serve(const char *path, const char *const *options, u
 {
 	static char said[2048];
 	struct mistakes mistakes = { 0 };
-	struct node *tree = serve_tree(path, "s", (char *const *)options, count, &mistakes);
+	const struct serve_at at = { .socket = "s" };
+	struct node *tree = serve_tree(path, &at, (char *const *)options, count, &mistakes);
 
 	*config = (struct config){ 0 };
 	config_init(config);
@@ -429,10 +431,10 @@ static void serve_options(void **state)
 	assert_string_equal(config.disks[0].name, SERVE_DISK);
 	assert_int_equal(config.disks[0].config.size, 0); /* it is the back-end's */
 	assert_int_equal(config.disks[0].config.block_size, DISK_BLOCK_4096);
-	assert_int_equal(config.disks[0].count, 3);
-	assert_string_equal(config.disks[0].layers[0].ops->name, "pass");
-	assert_string_equal(config.disks[0].layers[2].ops->name, "null");
-	assert_string_equal(config.disks[0].layers[2].settings[0].value, "4G");
+	assert_int_equal(config.disks[0].stack.count, 3);
+	assert_string_equal(config.disks[0].stack.layers[0].ops->name, "pass");
+	assert_string_equal(config.disks[0].stack.layers[2].ops->name, "null");
+	assert_string_equal(config.disks[0].stack.layers[2].settings[0].value, "4G");
 	assert_string_equal(config.vms[0].name, SERVE_VM);
 	assert_string_equal(config.vms[0].devices[0].socket, "s");
 	assert_string_equal(setting(&config.vms[0].devices[0], "queues"), "2");
@@ -441,11 +443,11 @@ static void serve_options(void **state)
 	/* Of an image that is there the size is the disk's; of one to be made, the back-end's. */
 	assert_string_equal(said_of_serve(EXAMPLE, image, 2, &config), "");
 	assert_int_equal(config.disks[0].config.size, 4ull << 30);
-	assert_string_equal(config.disks[0].layers[0].settings[0].value, EXAMPLE);
+	assert_string_equal(config.disks[0].stack.layers[0].settings[0].value, EXAMPLE);
 	config_release(&config);
 	assert_string_equal(said_of_serve("/nonesuch/new.img", image, 3, &config), "");
 	assert_int_equal(config.disks[0].config.size, 0);
-	assert_int_equal(config.disks[0].layers[0].count, 4);
+	assert_int_equal(config.disks[0].stack.layers[0].count, 4);
 	config_release(&config);
 }
 

@@ -3,7 +3,7 @@
  * daemon.c - start-up and shutdown
  *
  * This thread runs the control loop; the loops that serve queues have threads of their
- * own. Start-up is the control loop's first message: loops, disks, devices, sockets, API,
+ * own. Start-up is the control loop's first message: loops, disks, devices, sockets, exports, API,
  * in this order, and only then are we ready. There is one way down, whether a signal came or
  * starting failed half way: what is in flight drains, then everything is closed in the
  * reverse order. So nothing starts half. Whatever must end before anything is closed (a server, a
@@ -25,9 +25,14 @@
 
 #include "control/api.h"
 #include "control/config.h"
+#include "control/exports.h"
+#include "control/moves.h"
 #include "control/notify.h"
+#include "control/records.h"
+#include "control/state.h"
 #include "frontend/device.h"
 #include "layer/disk.h"
+#include "loop/workers.h"
 #include "memory/memory.h"
 #include "transport/transport.h"
 #include "util/error.h"
@@ -96,6 +101,11 @@ static int start_loops(struct daemon *d, struct error *err)
 	return 0;
 }
 
+void daemon_start_disk(struct daemon *daemon, struct disk *disk)
+{
+	disk_start(disk, daemon->loops[daemon->next_home++ % daemon->loop_count]);
+}
+
 static int open_disks(struct daemon *d, struct error *err)
 {
 	d->disks = must(calloc(d->config->disk_count + 1, sizeof *d->disks));
@@ -103,14 +113,16 @@ static int open_disks(struct daemon *d, struct error *err)
 		const struct config_disk *config = &d->config->disks[i];
 		unsigned line = 0;
 
-		d->disks[i] = disk_open(config->name, &config->config, config->layers,
-					config->count, &line, err);
+		d->disks[i] = disk_open(config->name, &config->config, &config->stack, &line, err);
 		if (!d->disks[i] && d->config->file && line)
 			return error_prefix(err, "%s:%u: disk '%s'", d->config->file, line,
 					    config->name);
 		if (!d->disks[i])
 			return error_prefix(err, "disk '%s'", config->name);
+		if (!record_add(d, d->disks[i]))
+			must(NULL);
 		d->disk_count++;
+		daemon_start_disk(d, d->disks[i]);
 	}
 	return 0;
 }
@@ -222,7 +234,8 @@ static void start(struct loop_message *message)
 	struct error err = { 0 };
 
 	if (start_loops(d, &err) || open_disks(d, &err) || create_devices(d, &err) ||
-	    listen_for_vmms(d, &err) || open_api(d, &err)) {
+	    state_begin(d, &err) || listen_for_vmms(d, &err) || exports_open(d, &err) ||
+	    open_api(d, &err)) {
 		log_error("%s", err.text);
 		d->status = 1;
 		stop(d);
@@ -233,28 +246,6 @@ static void start(struct loop_message *message)
 }
 
 /* --- shutdown: the same backwards --------------------------------------------------- */
-
-static void all_closed(struct loop_message *message)
-{
-	struct daemon *d = container_of(message, struct daemon, end);
-
-	while (d->device_count) {
-		struct device *device = d->devices[--d->device_count].device;
-
-		device->ops->destroy(device);
-	}
-	for (unsigned i = 0; i < d->loop_count; i++)
-		loop_stop(d->loops[i]);
-	while (d->loop_count)
-		loop_destroy(d->loops[--d->loop_count]);
-	while (d->disk_count)
-		disk_close(d->disks[--d->disk_count]);
-	free(d->devices);
-	free(d->loops);
-	free(d->disks);
-	loop_watch_remove(d->control, d->signals);
-	loop_stop(d->control);
-}
 
 void daemon_hold(struct daemon *daemon)
 {
@@ -268,6 +259,73 @@ void daemon_let_go(struct daemon *daemon)
 		loop_send(daemon->control, &daemon->end);
 }
 
+/* A disk whose layers' own work is ending. */
+struct ending {
+	struct daemon *daemon;
+	struct layer_stop stop;
+};
+
+static void disk_stopped(struct loop_message *message)
+{
+	struct ending *ending = container_of(message, struct ending, stop.done);
+
+	daemon_let_go(ending->daemon);
+	free(ending);
+}
+
+static void stop_disk(struct daemon *d, struct disk *disk)
+{
+	struct ending *ending = must(calloc(1, sizeof *ending));
+
+	ending->daemon = d;
+	ending->stop = (struct layer_stop){ .loop = d->control, .done.run = disk_stopped };
+	daemon_hold(d);
+	if (disk_stop(disk, &ending->stop))
+		must(NULL);
+}
+
+/*
+ * First so that layers let go what they hold back (delay), or no guest would ever be done; then,
+ * when nobody has queues of the guests' any more, for what layers do on queues that are closed.
+ */
+static void stop_disks(struct daemon *d)
+{
+	daemon_hold(d);
+	for (unsigned i = 0; i < d->disk_count; i++)
+		stop_disk(d, d->disks[i]);
+	daemon_let_go(d);
+}
+
+static void all_closed(struct loop_message *message)
+{
+	struct daemon *d = container_of(message, struct daemon, end);
+
+	if (!d->disks_stopped) {
+		d->disks_stopped = true;
+		stop_disks(d);
+		return;
+	}
+	while (d->device_count) {
+		struct device *device = d->devices[--d->device_count].device;
+
+		device->ops->destroy(device);
+	}
+	for (unsigned i = 0; i < d->loop_count; i++)
+		loop_stop(d->loops[i]);
+	while (d->loop_count)
+		loop_destroy(d->loops[--d->loop_count]);
+	workers_end();
+	while (d->disk_count) {
+		record_remove(d, d->disks[--d->disk_count]);
+		disk_close(d->disks[d->disk_count]);
+	}
+	free(d->devices);
+	free(d->loops);
+	free(d->disks);
+	loop_watch_remove(d->control, d->signals);
+	loop_stop(d->control);
+}
+
 static void server_closed(void *data)
 {
 	daemon_let_go(data);
@@ -279,6 +337,8 @@ static void stop(struct daemon *d)
 	notify("STOPPING=1\nSTATUS=Waiting for what is in flight.");
 	api_close(d->api);
 	d->api = NULL;
+	moves_end(d);
+	stop_disks(d);
 	for (unsigned i = 0; i < d->device_count; i++) {
 		struct daemon_device *slot = &d->devices[i];
 		void *server = slot->server;
@@ -288,6 +348,7 @@ static void stop(struct daemon *d)
 		slot->server = NULL;
 		slot->config->frontend->transport->close(server, server_closed, d);
 	}
+	exports_close(d);
 	daemon_let_go(d);
 }
 
@@ -355,6 +416,8 @@ int daemon_run(const struct config *config)
 	struct error err = { 0 };
 
 	list_init(&d.openings);
+	list_init(&d.closings);
+	list_init(&d.records);
 	list_init(&d.changes);
 	log_set_level((enum log_level)config->log_level);
 	raise_file_limit();

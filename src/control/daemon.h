@@ -15,6 +15,7 @@ struct config_vm;
 struct device;
 struct disk;
 struct error;
+struct exports;
 
 /** One device of one VM, and its server. */
 struct daemon_device {
@@ -32,17 +33,22 @@ struct daemon {
 	unsigned loop_count;
 	struct disk **disks; /**< those of the configuration in its order, then others */
 	unsigned disk_count;
+	unsigned next_home;            /**< which loop the next disk has for its layers' work */
 	struct daemon_device *devices; /**< in the order of the configuration */
 	unsigned device_count;
-	struct list openings; /**< disks that are being opened, see disks.c */
-	struct list changes;  /**< changes of units that are under way, see units.c */
+	struct list openings;    /**< disks that are being opened, see disks.c */
+	struct list closings;    /**< disks that are being closed, likewise */
+	struct list records;     /**< of each of @disks, see records.h */
+	struct list changes;     /**< changes of units that are under way, see units.c */
+	struct exports *exports; /**< to NBD clients, see exports.c; NULL: none */
 	struct api *api;
 	struct loop_watch *signals;
 	int signal_fd;
 	uint64_t started; /**< ns, loop_now() when it was ready */
 	bool ending;
-	unsigned holds; /**< see daemon_hold() */
-	int status;     /**< to exit with */
+	bool disks_stopped; /**< at the end */
+	unsigned holds;     /**< see daemon_hold() */
+	int status;         /**< to exit with */
 	struct loop_message start, end;
 };
 
@@ -55,6 +61,9 @@ int daemon_run(const struct config *config);
 /** Keeps all that runs from being closed when the daemon ends, until daemon_let_go(). */
 void daemon_hold(struct daemon *daemon);
 void daemon_let_go(struct daemon *daemon);
+
+/** Puts @disk into service: its layers' own work may begin. */
+void daemon_start_disk(struct daemon *daemon, struct disk *disk);
 
 /** The disk called @name, or NULL. */
 struct disk *daemon_disk(const struct daemon *daemon, const char *name);

@@ -14,9 +14,10 @@ struct invocation {
 	unsigned count;
 	struct node *settings; /**< flags that are of config_options: a mapping */
 
-	char *api, *config, *iso, *socket; /**< NULL: not given */
-	uint64_t memory;                   /**< bytes */
-	bool force, json, names;
+	/* NULL: not given */
+	char *api, *at, *config, *iso, *keep, *limit, *nbd_socket, *socket;
+	uint64_t memory; /**< bytes */
+	bool cancel, detach, force, json, names, wipe;
 };
 
 /**

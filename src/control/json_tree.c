@@ -13,7 +13,6 @@
 
 #include "control/mistakes.h"
 #include "control/yaml.h"
-#include "util/must.h"
 
 #define DEPTH  16   /* of values in values */
 #define VALUES 1024 /* in one array or object */
@@ -23,26 +22,42 @@ static struct node *scalar(const json_t *json)
 	char text[64] = "";
 
 	if (json_is_string(json))
-		return node_new(NODE_SCALAR, json_string_value(json), 0);
+		return node_make(NODE_SCALAR, json_string_value(json), 0);
 	if (json_is_integer(json))
 		snprintf(text, sizeof text, "%" JSON_INTEGER_FORMAT, json_integer_value(json));
 	else if (json_is_real(json))
 		snprintf(text, sizeof text, "%.15g", json_real_value(json));
 	else if (json_is_boolean(json))
 		snprintf(text, sizeof text, "%s", json_is_true(json) ? "true" : "false");
-	return node_new(NODE_SCALAR, text, 0);
+	return node_make(NODE_SCALAR, text, 0);
+}
+
+/* False if there is no @child, or no memory for it. */
+static bool add(struct node *node, const char *key, struct node *child, struct mistakes *mistakes)
+{
+	if (!child)
+		return false;
+	if (node_put(node, key, child))
+		return true;
+	mistake_no_memory(mistakes);
+	return false;
 }
 
 static struct node *read_value(const json_t *json, unsigned depth, struct mistakes *mistakes)
 {
 	bool object = json_is_object(json);
-	struct node *node, *child = NULL;
+	struct node *node;
+	bool good = true;
 	const char *key;
 	json_t *value;
 	size_t i;
 
-	if (!object && !json_is_array(json))
-		return scalar(json);
+	if (!object && !json_is_array(json)) {
+		node = scalar(json);
+		if (!node)
+			mistake_no_memory(mistakes);
+		return node;
+	}
 	if (depth == DEPTH) {
 		mistake(mistakes, 0, "nested more than %d deep", DEPTH);
 		return NULL;
@@ -51,25 +66,16 @@ static struct node *read_value(const json_t *json, unsigned depth, struct mistak
 		mistake(mistakes, 0, "more than %d values in one object or array", VALUES);
 		return NULL;
 	}
-	node = node_new(object ? NODE_MAPPING : NODE_SEQUENCE, NULL, 0);
-	if (object) {
-		json_object_foreach((json_t *)json, key, value)
-		{
-			child = read_value(value, depth + 1, mistakes);
-			if (!child)
-				break;
-			node_add(node, key, child);
-		}
-	} else {
-		json_array_foreach(json, i, value)
-		{
-			child = read_value(value, depth + 1, mistakes);
-			if (!child)
-				break;
-			node_add(node, NULL, child);
-		}
+	node = node_make(object ? NODE_MAPPING : NODE_SEQUENCE, NULL, 0);
+	if (!node) {
+		mistake_no_memory(mistakes);
+		return NULL;
 	}
-	if (child || (!json_object_size(json) && !json_array_size(json)))
+	json_object_foreach((json_t *)json, key, value)
+		good = good && add(node, key, read_value(value, depth + 1, mistakes), mistakes);
+	json_array_foreach(json, i, value)
+		good = good && add(node, NULL, read_value(value, depth + 1, mistakes), mistakes);
+	if (good)
 		return node;
 	node_free(node);
 	return NULL;

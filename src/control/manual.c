@@ -18,9 +18,11 @@
 
 #include "control/commands.h"
 #include "control/config.h"
+#include "control/create.h"
 #include "control/metrics.h"
 #include "control/routes.h"
 #include "control/serve.h"
+#include "transport/nbd.h"
 #include "transport/transport.h"
 
 static FILE *out;
@@ -154,8 +156,8 @@ static void write_overview(void)
 	      out);
 	section("DESCRIPTION");
 	prose("Penstock is the I/O virtualization layer of a host. It serves virtual disks to "
-	      "virtual machines over vhost-user: to QEMU, Cloud Hypervisor, crosvm and others. A "
-	      "disk is a stack of layers over a back-end, which holds the bytes; its size, block "
+	      "virtual machines over vhost-user: to QEMU, Cloud Hypervisor, crosvm and others; and to "
+	      "tools over NBD. A disk is a stack of layers over a back-end, which holds the bytes; its size, block "
 	      "size and write cache are its own.\n\n"
 	      "It needs no root, no hugepages and no kernel module. An idle disk costs no CPU. "
 	      "When penstock ends, however it ends, and starts again, the guests go on where they "
@@ -193,6 +195,26 @@ static void write_overview(void)
 	see_also(".Xr penstock.yaml 5 ,\n.Xr penstock-api 7\n");
 }
 
+/* What `penstock create` makes. */
+static void write_formats(void)
+{
+	fputs(".Ss Options of all layers\n", out);
+	option_list(create_options);
+	for (unsigned i = 0; layer_registry[i]; i++) {
+		const struct layer_format *format = layer_registry[i]->format;
+
+		if (!format)
+			continue;
+		fprintf(out, ".Ss %s\n.Nm penstock create %s\nmakes\n", layer_registry[i]->name,
+			layer_registry[i]->name);
+		escaped(format->summary, strlen(format->summary));
+		fprintf(out, "; see\n.Xr penstock-%s 7 .\n", layer_registry[i]->name);
+		if (format->description)
+			prose(format->description);
+		option_list(format->options);
+	}
+}
+
 static void write_command(const struct command *command)
 {
 	char name[64];
@@ -227,6 +249,8 @@ static void write_command(const struct command *command)
 		      ".Xr penstock-memory 7 ,\n.Xr penstock-null 7 .\n",
 		      out);
 	}
+	if (!strcmp(command->name, "create"))
+		write_formats();
 	exit_status();
 	section("EXAMPLES");
 	literal(command->example);
@@ -280,6 +304,22 @@ static void write_configuration(const char *example)
 		fprintf(out, "; see\n.Xr penstock-%s 7 .\n", frontend_registry[i]->name);
 	}
 	fputs(".El\n", out);
+	fputs(".Ss NBD servers\n", out);
+	prose("Below nbd is a list of servers of the Network Block Device protocol, each a mapping of "
+	      "these options. They export disks to tools and other hosts, while VMs use them or on "
+	      "their own; with nbd there need be no vms. Each disk is an export with its name; the "
+	      "empty name means the only one. Several connections to a disk are coherent: a flush on "
+	      "one covers them all. A client learns the size when it connects; those that come after "
+	      "the disk has grown see its new size. What is allocated cannot be asked for.\n\n"
+	      "A disk that a VM has is exported for reading only, unless it is shared. What a client "
+	      "reads while the guest writes is the state of some moment for each block, and not of "
+	      "one moment for all. While a client may write to a disk, it cannot be put into a VM's "
+	      "device; while a client has it, it cannot be removed.");
+	fputs(".Bl -tag -width Ds\n.It Cm disks\n", out);
+	prose("A list of names of disks that are exported. Default: all, those that are added while "
+	      "penstock runs among them.");
+	fputs(".El\n", out);
+	option_list(nbd_options);
 	section("FILES");
 	fputs(".Bl -tag -width Ds\n.It Pa /etc/penstock/penstock.yaml\n"
 	      "What the systemd service serves.\n.El\n",
@@ -343,6 +383,15 @@ static const struct member unit_members[] = {
 	{ 0 },
 };
 
+static const struct member export_members[] = {
+	{ "options of the server", "As in penstock.yaml(5): socket or listen, read-only, ..." },
+	{ "disks",
+	  "What it exports: a list of {disk, read-only, connections, in-flight, requests}. read-only: "
+	  "whether clients that come now can only read. requests: as of a unit, of all clients that "
+	  "there were." },
+	{ 0 },
+};
+
 static void write_members(const char *title, const struct member *member)
 {
 	fprintf(out, ".Ss %s\n.Bl -tag -width Ds\n", title);
@@ -373,6 +422,7 @@ static void write_api(void)
 	write_members("A disk", disk_members);
 	write_members("A device", device_members);
 	write_members("A unit of a device", unit_members);
+	write_members("An NBD server", export_members);
 	fputs(".Ss Errors\n", out);
 	prose("An answer other than 200 is {\"error\": TEXT}. 400: the request is wrong. 404: "
 	      "there is no such path, disk, VM, device or unit. 405: the method is not possible "
@@ -391,7 +441,8 @@ static void write_api(void)
 	      "disk and op, one of read, write, flush, discard and write-zeroes, and appear with "
 	      "the first request of that kind; they count on when another disk is inserted. The "
 	      "buckets of the latency are powers of two of a "
-	      "microsecond.");
+	      "microsecond. Metrics of NBD have the labels server, its socket or address, and disk; "
+	      "those of requests also op.");
 	section("EXAMPLES");
 	literal("curl --unix-socket /run/penstock.sock http://penstock/v1/status\n"
 		"curl --unix-socket /run/penstock.sock http://penstock/v1/disks/db/resize \\\n"

@@ -3,8 +3,8 @@
  * metrics.c - counters for Prometheus
  *
  * One table of families, each with the function that writes its samples; all samples
- * of a family stand together, as the format wants it. Labels need no escapes: names of
- * VMs and disks have none of the characters that would. Samples by kind of request appear
+ * of a family stand together, as the format wants it. Names of VMs and disks have none of the
+ * characters that labels would have to escape; paths may. Samples by kind of request appear
  * with the first request of that kind, or a host with many queues would mostly report zeroes.
  */
 #include "control/metrics.h"
@@ -13,8 +13,12 @@
 
 #include "control/config.h"
 #include "control/daemon.h"
+#include "control/exports.h"
+#include "control/moves.h"
+#include "control/records.h"
 #include "frontend/device.h"
 #include "layer/disk.h"
+#include "transport/nbd.h"
 
 /* --- samples by queue and kind of request ------------------------------------------- */
 
@@ -150,7 +154,7 @@ OF(for_each_queue, interrupts)
 OF(for_each_queue, suppressed)
 OF(for_each_queue, accesses)
 
-/* --- samples by device, disk, and of the whole -------------------------------------- */
+/* --- samples by device and disk ----------------------------------------------------- */
 
 static void connected(FILE *out, const char *name, const struct daemon *daemon)
 {
@@ -177,6 +181,163 @@ static void disk_size(FILE *out, const char *name, const struct daemon *daemon)
 	for (unsigned i = 0; i < daemon->disk_count; i++)
 		fprintf(out, "%s{disk=\"%s\"} %" PRIu64 "\n", name, daemon->disks[i]->name,
 			(uint64_t)atomic_load(&daemon->disks[i]->size));
+}
+
+/* --- samples of disks that are exported --------------------------------------------- */
+
+/* What stands in a label for @text. Never more than @size bytes. */
+static void escape(const char *text, char *label, size_t size)
+{
+	size_t n = 0;
+
+	for (; *text && n + 3 < size; text++) {
+		if (*text == '"' || *text == '\\' || *text == '\n')
+			label[n++] = '\\';
+		label[n++] = *text == '\n' ? 'n' : *text;
+	}
+	label[n] = 0;
+}
+
+static void labels_of_export(const char *server, const struct nbd_export *export, char *text,
+			     size_t size)
+{
+	char escaped[256];
+
+	escape(server, escaped, sizeof escaped);
+	snprintf(text, size, "server=\"%s\",disk=\"%s\"", escaped, export->disk);
+}
+
+struct family {
+	FILE *out;
+	const char *name;
+};
+
+static void connections_of_export(void *data, const char *server, const struct nbd_export *export)
+{
+	const struct family *family = data;
+
+	char labels[400];
+
+	labels_of_export(server, export, labels, sizeof labels);
+	fprintf(family->out, "%s{%s} %u\n", family->name, labels, export->connections);
+}
+
+#define OF_EXPORTS(what)                                                                           \
+	static void what##_of_export(void *data, const char *server,                               \
+				     const struct nbd_export *export)                              \
+	{                                                                                          \
+		const struct family *family = data;                                                \
+		struct queue queue = { .stats = &export->stats };                                  \
+                                                                                                   \
+		labels_of_export(server, export, queue.labels, sizeof queue.labels);               \
+		what##_of_queue(family->out, family->name, &queue);                                \
+	}
+
+OF_EXPORTS(requests)
+OF_EXPORTS(bytes)
+OF_EXPORTS(errors)
+
+#define OF_EACH_EXPORT(what)                                                                       \
+	static void nbd_##what(FILE *out, const char *name, const struct daemon *daemon)           \
+	{                                                                                          \
+		struct family family = { out, name };                                              \
+                                                                                                   \
+		exports_each(daemon, what##_of_export, &family);                                   \
+	}
+
+OF_EACH_EXPORT(connections)
+OF_EACH_EXPORT(requests)
+OF_EACH_EXPORT(bytes)
+OF_EACH_EXPORT(errors)
+
+/* --- of the whole ------------------------------------------------------------------- */
+static void changes(FILE *out, const char *name, const struct daemon *daemon)
+{
+	list_for_each (link, &daemon->records) {
+		const struct disk_record *record = container_of(link, struct disk_record, link);
+
+		fprintf(out, "%s{disk=\"%s\"} %" PRIu64 "\n", name, record->disk->name,
+			record->changes);
+	}
+}
+
+/* Sum and count, as of a summary: the mean pause; and the longest beside it. */
+static void pauses(FILE *out, const char *name, const struct daemon *daemon)
+{
+	list_for_each (link, &daemon->records) {
+		const struct disk_record *record = container_of(link, struct disk_record, link);
+
+		fprintf(out, "%s_sum{disk=\"%s\"} %.9f\n%s_count{disk=\"%s\"} %" PRIu64 "\n", name,
+			record->disk->name, (double)record->all_pauses / 1e9, name,
+			record->disk->name, record->changes);
+	}
+}
+
+static void longest_pause(FILE *out, const char *name, const struct daemon *daemon)
+{
+	list_for_each (link, &daemon->records) {
+		const struct disk_record *record = container_of(link, struct disk_record, link);
+
+		fprintf(out, "%s{disk=\"%s\"} %.9f\n", name, record->disk->name,
+			(double)record->longest_pause / 1e9);
+	}
+}
+
+static void move_copied(FILE *out, const char *name, const struct daemon *daemon)
+{
+	list_for_each (link, &daemon->records) {
+		const struct disk_record *record = container_of(link, struct disk_record, link);
+		struct move_numbers numbers;
+
+		if (moves_numbers(record, &numbers))
+			fprintf(out, "%s{disk=\"%s\"} %" PRIu64 "\n", name, record->disk->name,
+				numbers.bytes);
+	}
+}
+
+static void move_size(FILE *out, const char *name, const struct daemon *daemon)
+{
+	list_for_each (link, &daemon->records) {
+		const struct disk_record *record = container_of(link, struct disk_record, link);
+		struct move_numbers numbers;
+
+		if (moves_numbers(record, &numbers))
+			fprintf(out, "%s{disk=\"%s\"} %" PRIu64 "\n", name, record->disk->name,
+				numbers.size);
+	}
+}
+
+/* Of one disk, while its layers are visited. */
+struct layer_visit {
+	FILE *out;
+	const char *name;
+	const struct disk *disk;
+	unsigned number;
+};
+
+/* The numbers in what a layer says of itself, see layer_ops.report. */
+static void layer_numbers(struct layer *layer, void *data)
+{
+	struct layer_visit *visit = data;
+	json_t *report = layer->ops->report ? layer->ops->report(layer) : NULL, *value;
+	const char *key;
+
+	json_object_foreach(report, key, value) if (json_is_number(value)) fprintf(
+		visit->out, "%s{disk=\"%s\",layer=\"%s\",number=\"%u\",what=\"%s\"} %.15g\n",
+		visit->name, visit->disk->name, layer->ops->name, visit->number, key,
+		json_number_value(value));
+	json_decref(report);
+	visit->number++;
+}
+
+static void layers(FILE *out, const char *name, const struct daemon *daemon)
+{
+	list_for_each (link, &daemon->records) {
+		const struct disk_record *record = container_of(link, struct disk_record, link);
+		struct layer_visit visit = { out, name, record->disk, 0 };
+
+		stack_visit(record->disk->top, layer_numbers, &visit);
+	}
 }
 
 static void build_info(FILE *out, const char *name, const struct daemon *daemon)
@@ -214,6 +375,25 @@ const struct metric metrics[] = {
 	{ "penstock_device_broken", "gauge",
 	  "1 after the device was stopped because of what its guest or VMM did.", broken },
 	{ "penstock_disk_size_bytes", "gauge", "Size of the disk.", disk_size },
+	{ "penstock_nbd_connections", "gauge", "NBD clients that have the disk.", nbd_connections },
+	{ "penstock_nbd_requests_total", "counter", "Requests of NBD clients, answered.",
+	  nbd_requests },
+	{ "penstock_nbd_bytes_total", "counter", "Bytes of such requests.", nbd_bytes },
+	{ "penstock_nbd_errors_total", "counter", "Such requests answered with an error.",
+	  nbd_errors },
+	{ "penstock_disk_changes_total", "counter",
+	  "Changes of a disk's layers while it was in use.", changes },
+	{ "penstock_disk_change_pause_seconds", "summary",
+	  "How long requests had to wait at most, for each change of a disk's layers.", pauses },
+	{ "penstock_disk_change_longest_pause_seconds", "gauge", "The longest of them.",
+	  longest_pause },
+	{ "penstock_move_copied_bytes", "gauge",
+	  "Of a move to another back-end that is under way: bytes copied so far.", move_copied },
+	{ "penstock_move_size_bytes", "gauge", "And how many there are to copy.", move_size },
+	{ "penstock_layer", "gauge",
+	  "The numbers that a layer of a disk says of itself, as in penstock status --json: for a mirror, "
+	  "legs that failed, bytes that are still to be copied.",
+	  layers },
 	{ "penstock_loops", "gauge", "Threads that serve queues.", loops },
 	{ "penstock_uptime_seconds", "gauge", "Time since it was ready.", uptime },
 	{ "penstock_build_info", "gauge", "Always 1; its label is the version.", build_info },

@@ -3,13 +3,15 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /** What was found so far; zero-initialise. */
 struct mistakes {
 	const char *file; /**< put in front of what has a line; not owned; NULL: the command line */
 	char **texts;
 	unsigned count;
-	bool fatal; /**< one of them at least is not a mere warning */
+	bool no_memory; /**< it could not be read to its end */
+	bool fatal;     /**< one of them at least is not a mere warning */
 };
 
 /** Adds "FILE:LINE: TEXT", or "TEXT" alone if @line is 0. */
@@ -19,5 +21,11 @@ void mistake(struct mistakes *mistakes, unsigned line, const char *format, ...)
 /** Adds "FILE:LINE: warning: TEXT", with which the configuration is still good. */
 void mistake_warning(struct mistakes *mistakes, unsigned line, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/** There is not enough memory to go on; fatal. */
+void mistake_no_memory(struct mistakes *mistakes);
+
+/** All of them in one text, for an answer. Returns @text. */
+char *mistakes_text(const struct mistakes *mistakes, char *text, size_t size);
 
 void mistakes_release(struct mistakes *mistakes);

@@ -13,6 +13,9 @@
 
 #include "control/config.h"
 #include "control/daemon.h"
+#include "control/exports.h"
+#include "control/moves.h"
+#include "control/records.h"
 #include "frontend/device.h"
 #include "frontend/frontend.h"
 #include "layer/disk.h"
@@ -50,7 +53,7 @@ static bool unset(const struct option *row, const void *object)
 	return row->type == OPTION_SIZE && !*(const uint64_t *)at;
 }
 
-static json_t *options_of(const struct option *table, const void *object)
+json_t *report_options(const struct option *table, const void *object)
 {
 	json_t *json = json_object();
 
@@ -62,16 +65,32 @@ static json_t *options_of(const struct option *table, const void *object)
 
 /* --- disks -------------------------------------------------------------------------- */
 
-static json_t *stack_of(const struct stack *stack)
+static json_t *stack_of(const struct layer *top);
+
+/* A layer: its options, its legs, and what it has to say of itself. */
+static json_t *layer_of(struct layer *layer)
+{
+	const struct layer_ops *ops = layer->ops;
+	json_t *json = report_options(ops->options, layer), *legs = json_array();
+
+	for (unsigned i = 0; i < layer->leg_count; i++)
+		json_array_append_new(legs, stack_of(layer->legs[i]));
+	if (ops->legs_max > 1)
+		json_object_set(json, ops->legs_option, legs);
+	else if (ops->legs_option && layer->leg_count)
+		json_object_set(json, ops->legs_option, json_array_get(legs, 0));
+	json_decref(legs);
+	if (ops->report)
+		json_object_set_new(json, "state", ops->report(layer));
+	return json_pack("{s:o}", ops->name, json);
+}
+
+static json_t *stack_of(const struct layer *top)
 {
 	json_t *json = json_array();
 
-	for (unsigned i = 0; i < stack->count; i++) {
-		const struct layer *layer = stack->layers[i];
-
-		json_array_append_new(json, json_pack("{s:o}", layer->ops->name,
-						      options_of(layer->ops->options, layer)));
-	}
+	for (; top; top = top->below)
+		json_array_append_new(json, layer_of((struct layer *)top));
 	return json;
 }
 
@@ -91,19 +110,33 @@ static void add_users(const struct daemon_device *slot, const struct disk *disk,
 	}
 }
 
+/* How often its layers were changed, and how long requests had to wait for that. */
+static json_t *changes_of(const struct disk_record *record)
+{
+	return json_pack("{s:I, s:f, s:f}", "count", (json_int_t)record->changes, "pause-us",
+			 (double)record->pause / 1000, "longest-pause-us",
+			 (double)record->longest_pause / 1000);
+}
+
 json_t *report_disk(const struct daemon *daemon, const struct disk *disk)
 {
-	json_t *json = options_of(disk_options, &disk->config), *vms = json_array(),
+	json_t *json = report_options(disk_options, &disk->config), *vms = json_array(),
 	       *units = json_array();
+	const struct disk_record *record = record_of(daemon, disk);
 
 	for (unsigned i = 0; i < daemon->device_count; i++)
 		add_users(&daemon->devices[i], disk, vms, units);
 	json_object_set_new(json, "name", json_string(disk->name));
 	json_object_set_new(json, "size", json_integer((json_int_t)atomic_load(&disk->size)));
 	json_object_set_new(json, "block-size", json_integer(disk->block_size));
-	json_object_set_new(json, "stack", stack_of(disk->stack));
+	json_object_set_new(json, "stack", stack_of(disk->top));
 	json_object_set_new(json, "vms", vms);
 	json_object_set_new(json, "units", units);
+	json_object_set_new(json, "changes", changes_of(record));
+	if (record->busy)
+		json_object_set_new(json, "busy", json_string(record->busy));
+	if (record->move)
+		json_object_set_new(json, "move", moves_report(record));
 	return json;
 }
 
@@ -123,19 +156,14 @@ struct total {
 	uint64_t requests, bytes, errors, latency_ns, latency[STATS_BUCKETS];
 };
 
-static void add_total(struct total *total, const struct device *device,
-		      const struct device_unit *unit, enum io_op op)
+static void add_total(struct total *total, const struct queue_stats *stats, enum io_op op)
 {
-	for (unsigned q = 0; q < device->queues; q++) {
-		const struct queue_stats *stats = &unit->stats[q];
-
-		total->requests += stats_read(&stats->op[op].requests);
-		total->bytes += stats_read(&stats->op[op].bytes);
-		total->errors += stats_read(&stats->op[op].errors);
-		total->latency_ns += stats_read(&stats->op[op].latency_ns);
-		for (unsigned b = 0; b < STATS_BUCKETS; b++)
-			total->latency[b] += stats_read(&stats->op[op].latency[b]);
-	}
+	total->requests += stats_read(&stats->op[op].requests);
+	total->bytes += stats_read(&stats->op[op].bytes);
+	total->errors += stats_read(&stats->op[op].errors);
+	total->latency_ns += stats_read(&stats->op[op].latency_ns);
+	for (unsigned b = 0; b < STATS_BUCKETS; b++)
+		total->latency[b] += stats_read(&stats->op[op].latency[b]);
 }
 
 /* Microseconds that @share of the requests took at most, evenly spread within each bucket. */
@@ -158,6 +186,30 @@ static double quantile(const struct total *total, double share)
 	return 0;
 }
 
+static json_t *json_of(const struct total *total)
+{
+	double mean = total->requests ? (double)total->latency_ns / (double)total->requests / 1000
+				      : 0;
+
+	return json_pack("{s:I, s:I, s:I, s:{s:f, s:f, s:f}}", "requests",
+			 (json_int_t)total->requests, "bytes", (json_int_t)total->bytes, "errors",
+			 (json_int_t)total->errors, "latency-us", "mean", mean, "p50",
+			 quantile(total, 0.5), "p99", quantile(total, 0.99));
+}
+
+json_t *report_stats(const struct queue_stats *stats)
+{
+	json_t *json = json_object();
+
+	for (unsigned op = 0; op < IO_OPS; op++) {
+		struct total total = { 0 };
+
+		add_total(&total, stats, op);
+		json_object_set_new(json, io_op_name(op), json_of(&total));
+	}
+	return json;
+}
+
 /* Of @count units of @device together. */
 static json_t *requests_of(const struct device *device, const struct device_unit *units,
 			   unsigned count)
@@ -166,18 +218,11 @@ static json_t *requests_of(const struct device *device, const struct device_unit
 
 	for (unsigned op = 0; op < IO_OPS; op++) {
 		struct total total = { 0 };
-		double mean;
 
 		for (unsigned i = 0; i < count; i++)
-			add_total(&total, device, &units[i], op);
-		mean = total.requests ? (double)total.latency_ns / (double)total.requests / 1000
-				      : 0;
-		json_object_set_new(
-			json, io_op_name(op),
-			json_pack("{s:I, s:I, s:I, s:{s:f, s:f, s:f}}", "requests",
-				  (json_int_t)total.requests, "bytes", (json_int_t)total.bytes,
-				  "errors", (json_int_t)total.errors, "latency-us", "mean", mean,
-				  "p50", quantile(&total, 0.5), "p99", quantile(&total, 0.99)));
+			for (unsigned q = 0; q < device->queues; q++)
+				add_total(&total, &units[i].stats[q], op);
+		json_object_set_new(json, io_op_name(op), json_of(&total));
 	}
 	return json;
 }
@@ -215,8 +260,8 @@ static json_t *device_of(const struct daemon_device *slot)
 {
 	const struct device *device = slot->device;
 	const struct frontend *frontend = slot->config->frontend;
-	json_t *json = options_of(frontend->options, slot->config->settings), *units = json_array(),
-	       *free_units = json_array();
+	json_t *json = report_options(frontend->options, slot->config->settings),
+	       *units = json_array(), *free_units = json_array();
 	uint64_t accesses = 0, interrupts = 0;
 
 	for (unsigned q = 0; q < device->queues; q++) {
@@ -278,10 +323,11 @@ json_t *report_status(const struct daemon *daemon)
 {
 	double uptime = (double)(loop_now(daemon->control) - daemon->started) / 1e9;
 
-	return json_pack("{s:s, s:i, s:f, s:i, s:s, s:o, s:o}", "version", PENSTOCK_VERSION, "pid",
-			 (int)getpid(), "uptime-seconds", uptime, "loops", (int)daemon->loop_count,
-			 "engine", loop_engine_name(daemon->loops[0]), "disks",
-			 report_disks(daemon), "vms", report_vms(daemon));
+	return json_pack("{s:s, s:i, s:f, s:i, s:s, s:o, s:o, s:o}", "version", PENSTOCK_VERSION,
+			 "pid", (int)getpid(), "uptime-seconds", uptime, "loops",
+			 (int)daemon->loop_count, "engine", loop_engine_name(daemon->loops[0]),
+			 "disks", report_disks(daemon), "vms", report_vms(daemon), "nbd",
+			 exports_report(daemon));
 }
 
 static json_t *table_of(const struct option *table)

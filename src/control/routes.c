@@ -16,6 +16,7 @@
 
 #include "control/changes.h"
 #include "control/config.h"
+#include "control/config_write.h"
 #include "control/daemon.h"
 #include "control/metrics.h"
 #include "control/qemu.h"
@@ -66,7 +67,7 @@ unsigned route_no_disk(struct call *call, const char *name)
 			  nearest.best ? "'?" : "");
 }
 
-static unsigned get_disk(struct call *call)
+unsigned route_disk(struct call *call)
 {
 	struct disk *disk = daemon_disk(call->daemon, call->name[0]);
 
@@ -159,16 +160,25 @@ static unsigned get_metrics(struct call *call)
 	return route_fail(call, 500, "out of memory");
 }
 
-#define UNIT "/v1/vms/VM/devices/DEVICE/units/UNIT"
+static unsigned get_config(struct call *call)
+{
+	return route_answer(call, config_write(call->daemon));
+}
+
+#define STACK "/v1/disks/DISK/stack"
+#define LAYER "/v1/disks/DISK/layers/PLACE..."
+#define LEG   "/v1/disks/DISK/legs/PLACE..."
+#define MOVE  "/v1/disks/DISK/move"
+#define UNIT  "/v1/vms/VM/devices/DEVICE/units/UNIT"
 
 const struct route routes[] = {
-	{ "GET", "/v1/status", "All there is: version, process, loops, disks and VMs.",
+	{ "GET", "/v1/status", "All there is: version, process, loops, disks, VMs and NBD servers.",
 	  get_status },
 	{ "GET", "/v1/disks", "A list of all disks.", get_disks },
 	{ "GET", "/v1/disks/DISK",
 	  "One disk: its options as in the configuration file, its size in bytes, its stack with "
 	  "all options, and the VMs that have it.",
-	  get_disk },
+	  route_disk },
 	{ "POST", "/v1/disks/DISK",
 	  "Opens another disk of this name. The body is what stands below the name in a "
 	  "configuration file, as JSON: {\"stack\": [{\"iso\": {\"path\": \"/srv/cd.iso\"}}]}. "
@@ -180,6 +190,64 @@ const struct route routes[] = {
 	  "Grows a disk while it is in use. The body is {\"size\": \"20G\"}, or a number of bytes. "
 	  "Answers with the disk.",
 	  change_resize_disk },
+	{ "GET", STACK,
+	  "The layers of a disk as a configuration file would have them, in stack, and in layers a line "
+	  "that says which number each has.",
+	  change_get_stack },
+	{ "PUT", STACK,
+	  "Gives a disk these layers while it is in use. The body is {\"stack\": [...]}, as in a "
+	  "configuration file. Layers that are there now, with the same options, stay open. Answers "
+	  "with the disk, when they are in service: its member changes says how long requests had to "
+	  "wait. So do all that follow.",
+	  change_set_stack },
+	{ "POST", LAYER,
+	  "Puts a layer in. PLACE is the number of a layer, from 0, the one that requests meet first, or "
+	  "its kind, such as crypt; in a leg of another, mirror/0/crypt. The body is {\"layer\": "
+	  "LAYER}; what is at PLACE now is below it then or, if it ends a stack as a mirror does, "
+	  "its first leg.",
+	  change_insert_layer },
+	{ "DELETE", LAYER,
+	  "Takes a layer out. Of one that ends a stack, as a mirror does, ?keep=LEG says which leg "
+	  "stays. There is no body.",
+	  change_remove_layer },
+	{ "PATCH", LAYER,
+	  "Sets options of a layer. The body is {\"options\": {NAME: VALUE, ...}}, where null takes an "
+	  "option away.",
+	  change_set_layer },
+	{ "POST", "/v1/disks/DISK/order",
+	  "Moves a layer to another place. The body is {\"from\": PLACE, \"to\": PLACE}.",
+	  change_reorder },
+	{ "POST", LEG,
+	  "Adds a leg, last, to the layer at PLACE. The body is {\"leg\": LAYER or [LAYER, ...]}.",
+	  change_add_leg },
+	{ "DELETE", LEG,
+	  "Takes a leg out. PLACE ends with its number, such as mirror/1. There is no body.",
+	  change_remove_leg },
+	{ "POST", "/v1/disks/DISK/undo",
+	  "Throws away what was changed in a disk while it is in use, which an overlay can: the guest finds "
+	  "the base then, and must be reset. There is no body. Answers with the disk.",
+	  change_undo },
+	{ "GET", MOVE,
+	  "How far the move of a disk to another back-end is, or how the last one ended: state is "
+	  "opening, copying, switching, done, failed or canceled.",
+	  change_get_move },
+	{ "POST", MOVE,
+	  "Begins to move a disk to another back-end while it is in use. The body is {\"to\": LAYER or "
+	  "[LAYER, ...]}; beside it \"limit\": \"100M\" says how many bytes a second are copied at "
+	  "most, and \"at\": PLACE from which layer on they are replaced (the back-end alone). Answers "
+	  "as GET does, when the target is open.",
+	  change_begin_move },
+	{ "PATCH", MOVE,
+	  "Sets another limit for the move that is under way. The body is {\"limit\": \"50M\"}, or "
+	  "null for none.",
+	  change_limit_move },
+	{ "DELETE", MOVE,
+	  "Cancels the move that is under way; the disk stays where it was. There is no body. Answers "
+	  "when all of it is over.",
+	  change_cancel_move },
+	{ "GET", "/v1/config",
+	  "The configuration as it now is: what would have to be in the configuration file, as JSON.",
+	  get_config },
 	{ "GET", "/v1/vms", "A list of all VMs.", get_vms },
 	{ "GET", "/v1/vms/VM",
 	  "One VM and its devices: their options, whether a VMM is connected, whether the device is "
@@ -230,6 +298,8 @@ static bool matches(struct call *call, const char *pattern)
 	while (*path == '/' && *pattern == '/') {
 		size_t length = strcspn(++path, "/"), wanted = strcspn(++pattern, "/");
 
+		if (isupper(*pattern) && wanted > 3 && pattern[wanted - 1] == '.')
+			length = strlen(path);
 		if (!isupper(*pattern)) {
 			if (length != wanted || strncmp(path, pattern, length))
 				return false;

@@ -25,7 +25,7 @@ struct call {
 	const char *body; /**< ended by a NUL beyond @length */
 	size_t length;
 	char name[ROUTE_NAMES]
-		 [80]; /**< what stands for the words in capitals in the route's path */
+		 [200]; /**< what stands for the words in capitals in the route's path */
 
 	json_t *json; /**< the answer, or NULL */
 	char *text;   /**< the answer if it is not JSON; free() */
@@ -46,8 +46,9 @@ struct call {
 
 /** A path of the API and what it does. */
 struct route {
-	const char *method, *path; /**< "/v1/disks/DISK" */
-	const char *summary;       /**< for the man page */
+	const char *method;
+	const char *path;    /**< "/v1/disks/DISK"; a last part such as PLACE... may have parts */
+	const char *summary; /**< for the man page */
 	unsigned (*answer)(struct call *call);
 };
 

@@ -16,6 +16,7 @@
 #include "control/daemon.h"
 #include "control/json_tree.h"
 #include "control/mistakes.h"
+#include "control/records.h"
 #include "control/routes.h"
 #include "control/yaml.h"
 #include "frontend/device.h"
@@ -109,8 +110,12 @@ static int set_up(void **state)
 	(void)state;
 	*d = (struct daemon){ .config = &config, .holds = 1, .device_count = 2 };
 	list_init(&d->openings);
+	list_init(&d->closings);
+	list_init(&d->records);
 	list_init(&d->changes);
 	d->control = loop_create(&loop, NULL);
+	d->loops = &d->control;
+	d->loop_count = 1;
 	d->devices = calloc(2, sizeof *d->devices);
 	for (unsigned i = 0; i < 2; i++) {
 		struct device_plan plan = { .vm = vms[i].name, .name = "fake0", .socket = "s" };
@@ -144,8 +149,10 @@ static int tear_down(void **state)
 		free(d->devices[i].device);
 	}
 	free(d->devices);
-	for (unsigned i = 0; i < d->disk_count; i++)
+	for (unsigned i = 0; i < d->disk_count; i++) {
+		record_remove(d, d->disks[i]);
 		disk_close(d->disks[i]);
+	}
 	free(d->disks);
 	loop_destroy(d->control);
 	return 0;
@@ -198,6 +205,8 @@ static void expect(const char *method, const char *path, const char *body, unsig
 	finish(&r, wanted);
 }
 
+#define NULL_DISK "{\"stack\": [\"null\"]}"
+
 /* Opens a disk, which takes a thread; the control loop runs here. */
 static void add_disk(const char *name, const char *body, unsigned status, const char *wanted)
 {
@@ -212,7 +221,21 @@ static void add_disk(const char *name, const char *body, unsigned status, const 
 	finish(&r, wanted);
 }
 
-#define NULL_DISK "{\"stack\": [\"null\"]}"
+/* Closes one, likewise. */
+static void remove_disk(const char *name)
+{
+	struct request r;
+	char path[100];
+
+	snprintf(path, sizeof path, "/v1/disks/%s", name);
+	assert_int_equal(begin(&r, "DELETE", path, ""), 0);
+	expect("DELETE", path, "", 404, "no disk");
+	expect("POST", path, NULL_DISK, 409, "being closed");
+	while (!r.status)
+		loop_run(daemon_of_test.control, NULL);
+	assert_int_equal(r.status, 200);
+	finish(&r, name);
+}
 
 /* --- paths ----------------------------------------------------------------------------- */
 
@@ -253,7 +276,7 @@ static void disks_come_and_go(void **state)
 		 "disk 'b': file: /nonesuch/x.img does not exist");
 	expect("GET", "/v1/disks/b", "", 404, "no disk 'b'");
 	expect("GET", "/v1/disks/a", "", 200, "\"read-only\":true");
-	expect("DELETE", "/v1/disks/a", "", 200, "\"name\":\"a\"");
+	remove_disk("a");
 	expect("DELETE", "/v1/disks/a", "", 404, "no disk 'a'");
 	add_disk("a", NULL_DISK, 200, "\"name\":\"a\"");
 }
@@ -346,14 +369,14 @@ static void insert_and_eject(void **state)
 	finish(&other, "is a device of VM 'web' already"); /* a is not free yet */
 	end(0);
 	finish(&r, "\"disk\":\"b\"");
-	expect("DELETE", "/v1/disks/a", "", 200, "a");
+	remove_disk("a");
 
 	assert_int_equal(begin(&r, "PUT", UNITS "slave", "{\"disk\": null, \"force\": true}"), 0);
 	assert_true(pending->force);
 	end(0);
 	assert_int_equal(r.status, 200);
 	finish(&r, "\"unit\":\"slave\"");
-	expect("DELETE", "/v1/disks/b", "", 200, "b");
+	remove_disk("b");
 }
 
 static void what_cannot_be_done(void **state)

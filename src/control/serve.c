@@ -47,7 +47,8 @@ const struct frontend *serve_frontend(void)
 struct serve {
 	struct mistakes *mistakes;
 	const struct layer_ops *ops;
-	struct node *disk, *device, *backend, *stack;
+	struct node *disk, *backend, *stack;
+	struct node *device; /* NULL: there is no VM */
 	bool made; /* the back-end is made by this command, and has the size that is told */
 };
 
@@ -97,6 +98,10 @@ static void add_option(struct serve *serve, const char *argument)
 		owner = serve->backend;
 	if (!strcmp(name, "stack"))
 		add_layers(serve, value);
+	else if (!owner)
+		mistake(serve->mistakes, 0,
+			"'%s' is an option of the VM's device, and there is no VM: --socket is missing",
+			name);
 	else if (owner == serve->backend && !options_find(serve->ops->options, name))
 		unknown(serve, name);
 	else if (node_find(owner, name))
@@ -119,18 +124,47 @@ static bool creates(char *const *options, unsigned count)
 	return false;
 }
 
-struct node *serve_tree(const char *path, const char *socket, char *const *options, unsigned count,
-			struct mistakes *mistakes)
+/* Clients cannot write to a disk that a VM has. */
+static void add_export(struct node *tree, const char *socket, bool read_only)
 {
-	struct node *tree = node_new(NODE_MAPPING, NULL, 0);
-	struct node *disks = node_add(tree, "disks", node_new(NODE_MAPPING, NULL, 0));
+	struct node *list = node_add(tree, "nbd", node_new(NODE_SEQUENCE, NULL, 0));
+	struct node *server = node_add(list, NULL, node_new(NODE_MAPPING, NULL, 0));
+
+	node_add(server, "socket", node_new(NODE_SCALAR, socket, 0));
+	node_add(server, "read-only", node_new(NODE_SCALAR, read_only ? "true" : "false", 0));
+}
+
+static struct node *add_device(struct node *tree, const char *socket)
+{
 	struct node *vms = node_add(tree, "vms", node_new(NODE_MAPPING, NULL, 0));
 	struct node *vm = node_add(vms, SERVE_VM, node_new(NODE_SEQUENCE, NULL, 0));
+	struct node *device = node_add(vm, NULL, node_new(NODE_MAPPING, NULL, 0));
+
+	node_add(device, serve_frontend()->name, node_new(NODE_SCALAR, SERVE_DISK, 0));
+	if (socket)
+		node_add(device, "socket", node_new(NODE_SCALAR, socket, 0));
+	return device;
+}
+
+static bool has_socket(char *const *options, unsigned count)
+{
+	while (count--)
+		if (!strncmp(options[count], "socket=", strlen("socket=")))
+			return true;
+	return false;
+}
+
+struct node *serve_tree(const char *path, const struct serve_at *at, char *const *options,
+			unsigned count, struct mistakes *mistakes)
+{
+	bool vm = at->socket || !at->nbd_socket || has_socket(options, count);
+	struct node *tree = node_new(NODE_MAPPING, NULL, 0);
+	struct node *disks = node_add(tree, "disks", node_new(NODE_MAPPING, NULL, 0));
 	struct serve serve = {
 		.mistakes = mistakes,
 		.ops = backend_of(path),
 		.disk = node_add(disks, SERVE_DISK, node_new(NODE_MAPPING, NULL, 0)),
-		.device = node_add(vm, NULL, node_new(NODE_MAPPING, NULL, 0)),
+		.device = vm ? add_device(tree, at->socket) : NULL,
 		.backend = node_new(NODE_MAPPING, NULL, 0),
 		.stack = node_new(NODE_SEQUENCE, NULL, 0),
 	};
@@ -147,9 +181,8 @@ struct node *serve_tree(const char *path, const char *socket, char *const *optio
 				"such as size=20G",
 				path);
 	}
-	node_add(serve.device, serve_frontend()->name, node_new(NODE_SCALAR, SERVE_DISK, 0));
-	if (socket)
-		node_add(serve.device, "socket", node_new(NODE_SCALAR, socket, 0));
+	if (at->nbd_socket)
+		add_export(tree, at->nbd_socket, vm);
 	for (unsigned i = 0; i < count; i++)
 		add_option(&serve, options[i]);
 	if (!exists && node_find(serve.backend, "create") && !node_find(serve.backend, "size"))

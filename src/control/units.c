@@ -17,6 +17,8 @@
 
 #include "control/config.h"
 #include "control/daemon.h"
+#include "control/exports.h"
+#include "control/state.h"
 #include "control/waiter.h"
 #include "frontend/device.h"
 #include "layer/disk.h"
@@ -164,6 +166,7 @@ static int check(struct daemon *daemon, const struct unit_place *place, struct d
 		 bool present, struct error *err)
 {
 	struct wish wish = { disk, place };
+	int ret;
 
 	if (changing(daemon, place))
 		return wrong(err, EBUSY, place, "a change of it is under way");
@@ -171,7 +174,10 @@ static int check(struct daemon *daemon, const struct unit_place *place, struct d
 		return wrong(err, ENODEV, place, "nothing is attached there");
 	if (!present && unit_at(place)->present)
 		return wrong(err, EEXIST, place, "it is there already; its disk can be changed");
-	return disk ? for_each_use(daemon, disk, check_use, &wish, err) : 0;
+	if (!disk)
+		return 0;
+	ret = for_each_use(daemon, disk, check_use, &wish, err);
+	return ret ? ret : exports_check_unit(daemon, disk, err);
 }
 
 /* --- changes that take a while -------------------------------------------------------- */
@@ -213,16 +219,18 @@ static void changed(struct device_change *base)
 	struct error err = { 0 };
 
 	list_remove(&change->link);
-	if (base->status)
+	if (base->status) {
 		explain(change, &err);
-	else
+		waiter_tell(&change->waiter, &err);
+	} else {
 		log_info("VM %s: %s%s%s: %s%s", place->slot->vm->name, place->slot->device->name,
 			 *name ? "/" : "", name,
 			 change->detach ? "detached"
 			 : change->to   ? "disk "
 					: "empty",
 			 change->to ? change->to->name : "");
-	waiter_tell(&change->waiter, &err);
+		state_keep(daemon, &change->waiter);
+	}
 	free(change);
 	daemon_let_go(daemon);
 }
@@ -286,8 +294,9 @@ int units_detach(struct daemon *daemon, const struct unit_place *place, struct w
 /* --- and those that do not ------------------------------------------------------------ */
 
 int units_attach(struct daemon *daemon, const struct unit_place *place, struct disk *disk,
-		 struct error *err)
+		 struct waiter *waiter, struct error *err)
 {
+	struct waiter *held;
 	struct device *device = place->slot->device;
 	int ret;
 
@@ -300,6 +309,8 @@ int units_attach(struct daemon *daemon, const struct unit_place *place, struct d
 		return wrong(err, -ret, place, strdupa(err->text));
 	log_info("VM %s: %s/%s: attached, %s%s", place->slot->vm->name, device->name,
 		 unit_at(place)->name, disk ? "disk " : "empty", disk ? disk->name : "");
+	waiter_hold(&held, waiter);
+	state_keep(daemon, &held);
 	return 0;
 }
 

@@ -34,9 +34,9 @@ int units_find(const struct daemon *daemon, const char *vm, const char *device, 
 int units_set_disk(struct daemon *daemon, const struct unit_place *place, struct disk *disk,
 		   bool force, struct waiter *waiter, struct error *err);
 
-/** Hot plug: the unit comes, with @disk (NULL: an empty drive). 0, or -errno with @err. */
+/** Hot plug: the unit comes, with @disk (NULL: an empty drive). As units_set_disk(). */
 int units_attach(struct daemon *daemon, const struct unit_place *place, struct disk *disk,
-		 struct error *err);
+		 struct waiter *waiter, struct error *err);
 
 /** Hot unplug: the unit goes. As units_set_disk(). */
 int units_detach(struct daemon *daemon, const struct unit_place *place, struct waiter *waiter,

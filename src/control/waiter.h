@@ -34,6 +34,18 @@ static inline void waiter_leave(struct waiter *waiter)
 	waiter->held = NULL;
 }
 
+/** Whoever is held at @from, if anybody, waits for what holds it at @to. */
+static inline void waiter_move(struct waiter **to, struct waiter **from)
+{
+	struct waiter *waiter = *from;
+
+	*to = NULL;
+	if (!waiter)
+		return;
+	waiter_leave(waiter);
+	waiter_hold(to, waiter);
+}
+
 /** Tells whoever is held at @place, if anybody. */
 static inline void waiter_tell(struct waiter **place, const struct error *err)
 {

@@ -27,25 +27,44 @@
 
 /* --- the tree ----------------------------------------------------------------------- */
 
-struct node *node_new(enum node_type type, const char *text, unsigned line)
+struct node *node_make(enum node_type type, const char *text, unsigned line)
 {
-	struct node *node = must(calloc(1, sizeof *node));
+	struct node *node = calloc(1, sizeof *node);
 
+	if (!node)
+		return NULL;
 	node->type = type;
 	node->line = line;
-	if (type == NODE_SCALAR)
-		node->text = must(strdup(text));
+	if (type == NODE_SCALAR && !(node->text = strdup(text))) {
+		free(node);
+		return NULL;
+	}
 	return node;
+}
+
+bool node_put(struct node *parent, const char *key, struct node *child)
+{
+	struct node **last = &parent->first;
+
+	if (!child || (key && !(child->key = strdup(key)))) {
+		node_free(child);
+		return false;
+	}
+	while (*last)
+		last = &(*last)->next;
+	*last = child;
+	return true;
+}
+
+struct node *node_new(enum node_type type, const char *text, unsigned line)
+{
+	return must(node_make(type, text, line));
 }
 
 struct node *node_add(struct node *parent, const char *key, struct node *child)
 {
-	struct node **last = &parent->first;
-
-	while (*last)
-		last = &(*last)->next;
-	*last = child;
-	child->key = key ? must(strdup(key)) : NULL;
+	if (!node_put(parent, key, child))
+		must(NULL);
 	return child;
 }
 

@@ -2,6 +2,7 @@
 /* yaml.h - a YAML document as a small tree that knows its lines; see yaml.c */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct mistakes;
@@ -25,6 +26,10 @@ struct node *yaml_parse(const char *bytes, size_t length, struct mistakes *mista
 
 /** Reads the file @path, at most 1 MiB. NULL if that fails, with the mistake. */
 struct node *yaml_read(const char *path, struct mistakes *mistakes);
+
+/** As node_new() and node_add(), but for NULL or false if memory is short; @child is freed then. */
+struct node *node_make(enum node_type type, const char *text, unsigned line);
+bool node_put(struct node *parent, const char *key, struct node *child);
 
 /** A new value of @type; @text is copied, and only for a scalar. */
 struct node *node_new(enum node_type type, const char *text, unsigned line);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* config_private.h - what the files that read a configuration share */
+#pragma once
+
+#include "control/config.h"
+
+/** The index of the disk that @node names; CONFIG_NO_DISK, after a mistake about @kind, if none. */
+unsigned config_read_disk_name(struct mistakes *mistakes, const struct node *node,
+			       const char *where, const char *kind, const struct config *config);
+
+/** Reads the list under `nbd`, when disks and VMs are read. */
+void config_read_nbd(struct config *config, const struct node *list, struct mistakes *mistakes);
+void config_release_nbd(struct config *config);
