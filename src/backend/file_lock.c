@@ -26,8 +26,7 @@
 #include "backend/file_private.h"
 #include "util/error.h"
 
-#define LOCK_PATIENCE_MS 10000 /* a killed process may still be letting go; longer on a busy host  \
-				*/
+#define LOCK_PATIENCE_MS 10000 /* a killed process may still be letting go */
 
 /* QEMU's bytes: a range for what is used, one for what is denied. */
 static const struct layer_part qemu_bytes[] = { { 100, 8 }, { 200, 8 } };
