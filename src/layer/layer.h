@@ -74,8 +74,7 @@ struct layer_ops {
 	const struct option *options;      /**< may be NULL */
 	bool backend;  /**< nothing is below it in its list: bytes end here, or in its legs */
 	bool internal; /**< the program's own: not for configurations */
-	const char
-		*place_option; /**< says which thing it is: not prepared for another value of it */
+	const char *place_option;    /**< says which thing it is; another value is another one */
 	const char *legs_option;     /**< the option that holds its legs; NULL: it has none */
 	unsigned legs_min, legs_max; /**< stacks in that option */
 	bool legs_may_fail;          /**< a disk opens without legs that do not: see layer.absent */
