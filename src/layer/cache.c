@@ -349,7 +349,7 @@ static const struct option cache_options[] = {
 	  .fallback = "0",
 	  .max = 1ull << 44,
 	  .help = "Memory of the pool, at most, its index included; where its disks differ, the largest "
-		  "counts. 0 leaves it to the other disks, or is 256M. It can be changed while the disk "
+		  "counts; 0 leaves it to the other disks, or is 256M. It can be changed while the disk "
 		  "is in use, up to four times what it was first." },
 	{ .name = "page",
 	  .type = OPTION_CHOICE,

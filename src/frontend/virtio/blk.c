@@ -191,7 +191,8 @@ static int blk_queue_start(struct virtio_device *dev, struct virtqueue *vq)
 	q->disk = blk_disk(dev);
 	q->stats = &dev->device.units[0].stats[vq->index];
 	q->batch = BATCH_FIRST;
-	q->queue = disk_queue_open(q->disk, vq->loop, vq->size, VECTORS);
+	/* One more than the ring has places: a guest that has too many under way is found out. */
+	q->queue = disk_queue_open(q->disk, vq->loop, vq->size + 1u, VECTORS);
 	if (!q->queue) {
 		free(q);
 		return -ENOMEM;
@@ -426,8 +427,14 @@ static bool blk_poll(struct virtqueue *vq)
 		struct io *io = io_get(&q->queue->ios);
 
 		if (!io)
-			break; /* as many are under way as the ring has places: it has no more */
+			break;
 		if (virtqueue_pop(vq, &chain[n], io_vector(io), VECTORS) <= 0) {
+			io_put(io);
+			break;
+		}
+		if (q->queue->ios.out > vq->size) {
+			virtqueue_break(vq, "more than %u requests in a ring of %u", vq->size,
+					vq->size);
 			io_put(io);
 			break;
 		}

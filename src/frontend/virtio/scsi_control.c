@@ -40,7 +40,7 @@ static unsigned outstanding(struct virtqueue *vq)
 
 int scsi_control_start(struct scsi *scsi, struct virtqueue *vq)
 {
-	struct control_queue *q = calloc(1, sizeof *q + vq->size * sizeof *q->requests);
+	struct control_queue *q = calloc(1, sizeof *q + (vq->size + 1) * sizeof *q->requests);
 
 	if (!q)
 		return -ENOMEM;
@@ -50,7 +50,8 @@ int scsi_control_start(struct scsi *scsi, struct virtqueue *vq)
 		return -ENOMEM;
 	}
 	q->vq = vq;
-	for (unsigned i = 0; i < vq->size; i++) {
+	/* One too many, to find out a guest that has that under way. */
+	for (unsigned i = 0; i <= vq->size; i++) {
 		q->requests[i].next = q->free;
 		q->free = &q->requests[i];
 	}
@@ -198,9 +199,14 @@ bool scsi_control_poll(struct virtqueue *vq)
 		struct control_request *r = q->free;
 
 		if (!r)
-			break; /* as many are under way as the ring has places: it has no more */
+			break;
 		if (virtqueue_pop(vq, &r->chain, r->vec, VECTORS) <= 0)
 			break;
+		if (q->out == vq->size) {
+			virtqueue_break(vq, "more than %u requests in a ring of %u", vq->size,
+					vq->size);
+			break;
+		}
 		q->free = r->next;
 		q->out++;
 		any = true;

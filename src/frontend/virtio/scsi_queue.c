@@ -64,7 +64,7 @@ int scsi_requests_start(struct scsi *scsi, struct virtqueue *vq)
 
 	if (!q)
 		return -ENOMEM;
-	q->requests = mmap(NULL, vq->size * sizeof *q->requests, PROT_READ | PROT_WRITE,
+	q->requests = mmap(NULL, (vq->size + 1) * sizeof *q->requests, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (q->requests == MAP_FAILED) {
 		free(q);
@@ -72,7 +72,7 @@ int scsi_requests_start(struct scsi *scsi, struct virtqueue *vq)
 	}
 	q->target = scsi_queue_open(scsi->target, vq->index, vq->loop, vq->size);
 	if (!q->target) {
-		munmap(q->requests, vq->size * sizeof *q->requests);
+		munmap(q->requests, (vq->size + 1) * sizeof *q->requests);
 		free(q);
 		return -ENOMEM;
 	}
@@ -90,7 +90,7 @@ void scsi_requests_stop(struct virtqueue *vq)
 	struct request_queue *q = vq->type;
 
 	scsi_queue_close(q->target);
-	munmap(q->requests, vq->size * sizeof *q->requests);
+	munmap(q->requests, (vq->size + 1) * sizeof *q->requests);
 	vq->type = NULL;
 	free(q);
 }
@@ -101,7 +101,7 @@ static struct request *take(struct request_queue *q)
 
 	if (r)
 		q->free = r->next;
-	else if (q->fresh < q->vq->size)
+	else if (q->fresh <= q->vq->size) /* one too many, to find out a guest that has that */
 		r = &q->requests[q->fresh++];
 	else
 		return NULL;
@@ -236,8 +236,14 @@ bool scsi_requests_poll(struct virtqueue *vq)
 		struct request *r = take(q);
 
 		if (!r)
-			break; /* as many are under way as the ring has places: it has no more */
+			break;
 		if (virtqueue_pop(vq, &r->chain, r->vec, VECTORS) <= 0) {
+			put(q, r);
+			break;
+		}
+		if (q->out > vq->size) {
+			virtqueue_break(vq, "more than %u requests in a ring of %u", vq->size,
+					vq->size);
 			put(q, r);
 			break;
 		}
