@@ -23,7 +23,7 @@ struct session {
 	int status;
 };
 
-/* An operation of the kernel takes 1 GiB at most, and so does a queue's bounce buffer. */
+/* Bytes of one request: layers below may have to keep as much in a buffer. */
 #define LONGEST (1u << 20)
 
 static void done(struct layer *layer, struct io *io)
