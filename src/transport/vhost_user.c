@@ -81,8 +81,11 @@ static int set_features(struct vhost_user *vu, struct message *m, struct error *
 /* QEMU warns of a CONFIG that it has no use for. */
 static uint64_t offered_protocol(const struct vhost_user *vu)
 {
-	return PROTOCOL_FEATURES |
-	       (vu->dev->ops->config_size ? 1ull << VHOST_USER_PROTOCOL_F_CONFIG : 0);
+	const struct virtio_device_ops *ops = vu->dev->ops;
+
+	return PROTOCOL_FEATURES | (ops->config_size ? 1ull << VHOST_USER_PROTOCOL_F_CONFIG : 0) |
+	       (ops->set_mtu ? 1ull << VHOST_USER_PROTOCOL_F_NET_MTU : 0) |
+	       (ops->send_rarp ? 1ull << VHOST_USER_PROTOCOL_F_RARP : 0);
 }
 
 static int get_protocol_features(struct vhost_user *vu, struct message *m, struct error *err)
@@ -105,7 +108,7 @@ static int set_protocol_features(struct vhost_user *vu, struct message *m, struc
 static int get_queue_num(struct vhost_user *vu, struct message *m, struct error *err)
 {
 	(void)err;
-	return reply_u64(m, vu->dev->device.queues);
+	return reply_u64(m, vu->dev->queue_number ? vu->dev->queue_number : vu->dev->device.queues);
 }
 
 static int set_owner(struct vhost_user *vu, struct message *m, struct error *err)
@@ -146,8 +149,14 @@ static int set_backend_req_fd(struct vhost_user *vu, struct message *m, struct e
 
 static void reset(struct vhost_user *vu)
 {
-	for (unsigned i = 0; i < vu->dev->device.queues; i++)
+	for (unsigned i = 0; i < vu->dev->device.queues; i++) {
+		/* QEMU before 8.1 resets the status before it asks how far the rings have come, to
+		 * go on from there; and before each start a VMM says where to begin. */
+		uint32_t base = vu->ring[i].base;
+
 		vu_ring_forget(&vu->ring[i]);
+		vu->ring[i].base = base;
+	}
 	vu->features = 0;
 	vu->status = 0;
 	vu->dev->ops->reset(vu->dev);
@@ -231,6 +240,27 @@ static void config_changed(struct virtio_device *dev)
 			 dev->device.vm, dev->device.label, strerror(-ret));
 }
 
+/* --- network devices ---------------------------------------------------------------- */
+
+static int send_rarp(struct vhost_user *vu, struct message *m, struct error *err)
+{
+	uint8_t mac[6];
+	int ret;
+
+	if (!vu->dev->ops->send_rarp)
+		return error_set(err, ENOTSUP, "the device is no NIC");
+	memcpy(mac, &m->payload.u64, sizeof mac);
+	ret = vu->dev->ops->send_rarp(vu->dev, mac);
+	return ret ? error_set(err, -ret, "%s", strerror(-ret)) : 0;
+}
+
+static int net_set_mtu(struct vhost_user *vu, struct message *m, struct error *err)
+{
+	if (!vu->dev->ops->set_mtu)
+		return error_set(err, ENOTSUP, "the device is no NIC");
+	return vu->dev->ops->set_mtu(vu->dev, m->payload.u64, err);
+}
+
 /* --- the table of requests ---------------------------------------------------------- */
 
 enum quiesce {
@@ -285,6 +315,8 @@ static const struct request requests[VHOST_USER_REQUESTS] = {
 				       get_queue_num },
 	[VHOST_USER_SET_VRING_ENABLE] = { "SET_VRING_ENABLE", STATE, 0, QUIESCE_RING, false,
 					  vring_set_enable },
+	[VHOST_USER_SEND_RARP] = { "SEND_RARP", U64, 0, QUIESCE_NONE, false, send_rarp },
+	[VHOST_USER_NET_SET_MTU] = { "NET_SET_MTU", U64, 0, QUIESCE_NONE, false, net_set_mtu },
 	[VHOST_USER_SET_BACKEND_REQ_FD] = { "SET_BACKEND_REQ_FD", 0, 8, 1, QUIESCE_NONE, false,
 					    set_backend_req_fd },
 	[VHOST_USER_GET_CONFIG] = { "GET_CONFIG", CONFIG, 0, QUIESCE_NONE, true, get_config },

@@ -73,8 +73,24 @@ int memory_get_max_slots(struct vhost_user *vu, struct message *m, struct error 
 	return 0;
 }
 
+/* To QEMU before 8.0 each pair of a NIC's queues is a device of its own: each says the same
+ * regions. */
+static bool says_twice(const struct vhost_user *vu)
+{
+	return vu->dev->together > 1;
+}
+
+static bool has_region(const struct memory *memory, const struct vhost_user_region *wanted)
+{
+	const struct region *r = memory_find(memory, wanted->guest);
+
+	return r && r->guest == wanted->guest && r->size == wanted->size && r->user == wanted->user;
+}
+
 int memory_add_slot(struct vhost_user *vu, struct message *m, struct error *err)
 {
+	if (says_twice(vu) && has_region(vu->memory, &m->payload.slot.region))
+		return 0;
 	if (vu->memory->count >= SLOTS)
 		return error_set(err, ENOSPC, "more than %d memory regions", SLOTS);
 	return add_region(&vu->memory, &m->payload.slot.region, m, 0, err);
@@ -84,6 +100,8 @@ int memory_remove_slot(struct vhost_user *vu, struct message *m, struct error *e
 {
 	const struct vhost_user_region *r = &m->payload.slot.region;
 
+	if (says_twice(vu) && !memory_find(vu->memory, r->guest))
+		return 0;
 	return memory_remove(&vu->memory, r->guest, r->size, r->user, err);
 }
 

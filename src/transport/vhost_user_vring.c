@@ -125,7 +125,8 @@ static int duplicate(int fd)
 static void start(struct vhost_user *vu, unsigned index)
 {
 	struct vu_ring *ring = &vu->ring[index];
-	unsigned turn = vu->dev->single_loop ? 0 : index;
+	unsigned together = vu->dev->together ? vu->dev->together : 1;
+	unsigned turn = vu->dev->single_loop ? 0 : index / together;
 	struct virtqueue_setup setup;
 	struct error err = { 0 };
 	char reason[sizeof err.text + 32];

@@ -34,6 +34,12 @@ struct virtio_device_ops {
 	/** 0 or -EINVAL if those bytes are not writable. */
 	int (*config_write)(struct virtio_device *dev, uint32_t offset, const void *data,
 			    uint32_t length);
+	/** A NIC: the VMM has told the guest that its MTU is @mtu bytes. 0, or -EINVAL with @err.
+	 * May be absent. */
+	int (*set_mtu)(struct virtio_device *dev, uint64_t mtu, struct error *err);
+	/** A NIC: tell the network that @mac is here now, since the guest cannot. 0 or -errno. May
+	 * be absent. */
+	int (*send_rarp)(struct virtio_device *dev, const uint8_t mac[6]);
 	/** Makes the type's part of a queue. 0 or -errno. */
 	int (*queue_start)(struct virtio_device *dev, struct virtqueue *vq);
 	/** Everything is drained; frees it. */
@@ -45,9 +51,13 @@ struct virtio_device_ops {
 struct virtio_device {
 	struct device device; /**< first, for the control side */
 	const struct virtio_device_ops *ops;
-	uint64_t features; /**< as negotiated */
-	bool single_loop;  /**< all queues on one loop */
-	bool pin;          /**< register guest memory with the kernel, see loop_memory_add() */
+	uint64_t features;     /**< as negotiated */
+	bool single_loop;      /**< all queues on one loop */
+	unsigned together;     /**< so many queues, one after another, share a loop; 0: 1 */
+	unsigned queue_number; /**< what the VMM is told if it asks how many there may be; 0:
+				  device.queues */
+	bool in_order;         /**< queues give chains back in the order in which they took them */
+	bool pin;              /**< register guest memory with the kernel, see loop_memory_add() */
 	/** Set by the transport: config space has changed, tell the driver. NULL if nobody is
 	 * there. */
 	void (*config_changed)(struct virtio_device *dev);

@@ -11,7 +11,18 @@
  * one last. The driver reads in order, so it sees none or all.
  *
  * What happens on record for a successor is in packed_inflight.c.
+ *
+ * A VMM that keeps no record knows nothing of a packed ring whose device was killed: it tells the
+ * successor where the ring was when it was last stopped properly (QEMU's network device does). If
+ * buffers are used in order the ring itself says enough. Where the device is stands in the offset
+ * of its event suppression structure, which the driver ignores unless it is asked to notify for a
+ * certain descriptor; then it is the same. Used elements are written one by one, each by one store,
+ * so that a descriptor is either as the driver made it or used. Of those that are to be seen at one
+ * instant (the buffers of one frame) the first is written last. A successor begins where that
+ * offset says, and goes on over what was shown since: see resume(); if all was ready but for the
+ * first of several, it writes that: see complete().
  */
+#include <endian.h>
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
@@ -64,6 +75,12 @@ static void advance(const struct virtqueue *vq, uint16_t *at, bool *wrap, unsign
 	*at = (uint16_t)to;
 }
 
+/* For a successor, see above. */
+static void note_position(struct virtqueue *vq)
+{
+	device_event(vq)->off_wrap = (uint16_t)(vq->next_used | (unsigned)vq->used_wrap << 15);
+}
+
 /* --- start -------------------------------------------------------------------------- */
 
 /*
@@ -95,6 +112,101 @@ static bool was_shown(const struct virtqueue *vq, uint16_t at, bool wrap)
 	return !(!!(flags & AVAIL_BIT) == wrap && !!(flags & USED_BIT) != wrap);
 }
 
+/*
+ * Without the USED bit anywhere the ring is fresh, or a lap has just ended in which it means that a
+ * descriptor is available: both sides begin with the first descriptor, which is available before
+ * any other is. (If another one is, it is the first of as many as the ring has, not yet shown.)
+ */
+static bool is_at_start(const struct virtqueue *vq)
+{
+	bool available = false;
+
+	for (unsigned i = 0; i < vq->size; i++) {
+		uint16_t flags = ring_load(&ring(vq)[i].flags);
+
+		if (flags & USED_BIT)
+			return false;
+		available |= flags & AVAIL_BIT;
+	}
+	return !available || ring_load(&ring(vq)[0].flags) & AVAIL_BIT;
+}
+
+/*
+ * Begins where the predecessor was, whatever the VMM believes. Its offset may be from before the
+ * last batch: of that all that was shown is passed over. Such a descriptor is used (both bits are
+ * those of this lap), or the driver has made it available once more (as if in the next lap), which
+ * it does only if the ring is full of what is available. So where a ring is not full a descriptor
+ * that looks like that is the rest of a chain, left over from the last lap.
+ */
+static void resume(struct virtqueue *vq)
+{
+	uint16_t off_wrap = device_event(vq)->off_wrap, at = off_wrap & 0x7fff;
+	bool wrap = off_wrap >> 15, chained = false, shown = false;
+
+	if (is_at_start(vq)) {
+		at = 0;
+		wrap = true;
+	} else if (at >= vq->size) { /* no device of ours was here: then the VMM knows */
+		at = vq->next_avail;
+		wrap = vq->avail_wrap;
+	}
+	vq->next_used = at;
+	vq->used_wrap = wrap;
+	for (unsigned i = 0; i < vq->size; i++) {
+		uint16_t flags = ring_load(&ring(vq)[at].flags);
+		bool avail = !!(flags & AVAIL_BIT) == wrap, used = !!(flags & USED_BIT) == wrap;
+
+		if (!chained && !used) {
+			shown |= avail;
+			break;
+		}
+		shown |= (avail && used) || i + 1 == vq->size;
+		/* Of a chain only the first descriptor is written. */
+		chained = (chained || avail) && flags & VRING_DESC_F_NEXT;
+		advance(vq, &at, &wrap, 1);
+	}
+	if (shown) {
+		vq->next_used = at;
+		vq->used_wrap = wrap;
+	}
+	vq->next_avail = vq->next_used;
+	vq->avail_wrap = vq->used_wrap;
+}
+
+static int packed_pop(struct virtqueue *vq, struct chain *chain, struct iovec *vec, unsigned room);
+static void packed_unpop(struct virtqueue *vq, const struct chain *chain);
+static void show_one(struct virtqueue *vq, const struct pushed *p, uint16_t at, bool wrap);
+
+#define COMPLETE_VECTORS 256u
+
+/*
+ * The predecessor may have died between the others and the first of elements that belong together.
+ * Then the first is available, and what follows its chain is used in this lap, which nothing else
+ * brings about. Its buffers are full, since others follow it; so its element is known. 1: written.
+ * If some of the others were not ready either, the driver sees a part of a frame, and drops it.
+ */
+static int complete(struct virtqueue *vq)
+{
+	struct iovec vec[COMPLETE_VECTORS];
+	struct chain chain;
+	int ret = packed_pop(vq, &chain, vec, COMPLETE_VECTORS);
+	uint16_t flags = ring_load(&ring(vq)[vq->next_avail].flags);
+
+	if (ret <= 0)
+		return ret;
+	if (!!(flags & AVAIL_BIT) != vq->avail_wrap || !!(flags & USED_BIT) != vq->avail_wrap) {
+		packed_unpop(vq, &chain);
+		return 0;
+	}
+	vq->slots_out -= chain.slots;
+	show_one(vq,
+		 &(struct pushed){ .id = chain.id,
+				   .slots = chain.slots,
+				   .written = (uint32_t)chain.write_bytes },
+		 vq->next_used, vq->used_wrap);
+	return 1;
+}
+
 static int packed_start(struct virtqueue *vq)
 {
 	uint32_t base = vq->setup.base;
@@ -117,6 +229,14 @@ static int packed_start(struct virtqueue *vq)
 			advance(vq, &vq->next_avail, &vq->avail_wrap, slots);
 			clear_unshown(vq);
 		}
+	} else if (vq->in_order) {
+		resume(vq);
+		ret = complete(vq);
+		if (ret < 0)
+			return ret;
+		if (ret > 0)
+			resume(vq);
+		note_position(vq);
 	}
 	device_event(vq)->flags = VRING_PACKED_EVENT_FLAG_DISABLE;
 	return 0;
@@ -221,12 +341,22 @@ static int packed_pop(struct virtqueue *vq, struct chain *chain, struct iovec *v
 	return 1;
 }
 
+static void packed_unpop(struct virtqueue *vq, const struct chain *chain)
+{
+	if (vq->next_avail < chain->slots) {
+		vq->next_avail = (uint16_t)(vq->next_avail + vq->size);
+		vq->avail_wrap = !vq->avail_wrap;
+	}
+	vq->next_avail = (uint16_t)(vq->next_avail - chain->slots);
+	vq->slots_out -= chain->slots;
+}
+
 /* --- push --------------------------------------------------------------------------- */
 
 static void packed_push(struct virtqueue *vq, const struct chain *chain, uint32_t written)
 {
 	vq->batch[vq->pending++] =
-		(struct pushed){ chain->id, chain->slots, chain->record, written };
+		(struct pushed){ chain->id, chain->slots, chain->record, chain->more, written };
 	vq->slots_out -= chain->slots;
 }
 
@@ -254,7 +384,40 @@ static bool wants_interrupt(const struct virtqueue *vq, uint16_t old, bool old_w
 	return vring_need_event(off, vq->next_used, old);
 }
 
-static bool packed_publish(struct virtqueue *vq)
+/* The element at @at, by one store. */
+static void show_one(struct virtqueue *vq, const struct pushed *p, uint16_t at, bool wrap)
+{
+	/* The driver ignores that the chain goes on; a successor does not. */
+	uint16_t flags = (uint16_t)(used_flags(p, wrap) | (p->slots > 1 ? VRING_DESC_F_NEXT : 0));
+	uint64_t word = p->written | (uint64_t)p->id << 32 | (uint64_t)flags << 48;
+
+	__atomic_store_n((uint64_t *)(void *)&ring(vq)[at].len, htole64(word), __ATOMIC_RELEASE);
+}
+
+/* One after another; the first of several that belong together after the others. */
+static void show_in_order(struct virtqueue *vq)
+{
+	/* The offset is about to be no longer that of a notification asked for. */
+	if (vq->armed)
+		ring_store(&device_event(vq)->flags, VRING_PACKED_EVENT_FLAG_ENABLE);
+	for (unsigned i = 0; i < vq->pending; i++) {
+		const struct pushed *first = &vq->batch[i];
+		uint16_t at = vq->next_used;
+		bool wrap = vq->used_wrap;
+
+		advance(vq, &vq->next_used, &vq->used_wrap, first->slots);
+		while (vq->batch[i].more && i + 1 < vq->pending) {
+			const struct pushed *p = &vq->batch[++i];
+
+			show_one(vq, p, vq->next_used, vq->used_wrap);
+			advance(vq, &vq->next_used, &vq->used_wrap, p->slots);
+		}
+		show_one(vq, first, at, wrap);
+	}
+	note_position(vq);
+}
+
+static void show_at_once(struct virtqueue *vq)
 {
 	uint16_t first = vq->next_used;
 	bool first_wrap = vq->used_wrap;
@@ -274,6 +437,17 @@ static bool packed_publish(struct virtqueue *vq)
 	ring_store(&ring(vq)[first].flags, used_flags(&vq->batch[0], first_wrap));
 	if (vq->setup.inflight)
 		packed_inflight_published(vq);
+}
+
+static bool packed_publish(struct virtqueue *vq)
+{
+	uint16_t first = vq->next_used;
+	bool first_wrap = vq->used_wrap;
+
+	if (vq->in_order && !vq->setup.inflight)
+		show_in_order(vq);
+	else
+		show_at_once(vq);
 	vq->pending = 0;
 	atomic_thread_fence(memory_order_seq_cst);
 	return wants_interrupt(vq, first, first_wrap);
@@ -283,7 +457,8 @@ static bool packed_publish(struct virtqueue *vq)
 
 static bool packed_arm(struct virtqueue *vq)
 {
-	if (vq->event_idx) {
+	/* With something out the offset stays what it says to a successor. */
+	if (vq->event_idx && !(vq->in_order && vq->slots_out)) {
 		device_event(vq)->off_wrap =
 			(uint16_t)(vq->next_avail | (unsigned)vq->avail_wrap << 15);
 		ring_store(&device_event(vq)->flags, VRING_PACKED_EVENT_FLAG_DESC);
@@ -302,6 +477,7 @@ static void packed_disarm(struct virtqueue *vq)
 const struct ring_ops packed_ring_ops = {
 	.start = packed_start,
 	.pop = packed_pop,
+	.unpop = packed_unpop,
 	.push = packed_push,
 	.publish = packed_publish,
 	.arm = packed_arm,

@@ -20,6 +20,10 @@
  * really dies where it stands, and the next generation, recovery included, is stepped in the
  * same way: so recoveries are interrupted too.
  *
+ * A device that gives chains back in order does without an inflight region: then the ring itself
+ * must tell a successor where to go on. (Packed: with chains of one descriptor, as they all are of
+ * a driver that uses indirect ones.)
+ *
  * SEED repeats a run, STEPS makes it longer.
  */
 #include <errno.h>
@@ -112,10 +116,12 @@ int chain_add(struct virtqueue *vq, struct chain *chain, const struct descriptor
 	if (n == room)
 		return virtqueue_break(vq, "a chain of more than %u segments", room);
 	vec[n] = (struct iovec){ (void *)(uintptr_t)d->address, d->length };
-	if (d->writable)
+	if (d->writable) {
 		chain->writable++;
-	else
+		chain->write_bytes += d->length;
+	} else {
 		chain->readable++;
+	}
 	return 0;
 }
 
@@ -143,7 +149,7 @@ struct request {
 
 struct driver {
 	struct arena *a;
-	bool packed, indirect;
+	bool packed, indirect, in_order;
 	uint16_t size, free, next_avail, next_used;
 	bool avail_wrap, used_wrap;
 	bool busy[ENTRIES]; /* split: descriptors */
@@ -167,6 +173,19 @@ static uint32_t written_of(uint64_t number)
 {
 	return number % 5 ? (uint32_t)(number * 2654435761u) >> 3 : 0;
 }
+
+/*
+ * Of a packed ring that is used in order some chains are completed together with the next one, as
+ * the buffers of one frame are: all of them are filled, and the driver sees all of them or none.
+ */
+static bool is_grouped(bool packed, bool in_order, uint64_t number)
+{
+	return packed && in_order && number % 7 == 3;
+}
+
+/* By chain id: the living device has pushed it together with the next one. */
+static bool with_next[ENTRIES];
+static struct driver driver;
 
 static struct vring_desc segment(const struct request *r, unsigned i)
 {
@@ -262,11 +281,11 @@ static void add_packed(struct driver *d, struct request *r, bool indirect)
 static void driver_add(struct driver *d)
 {
 	struct request r = { .out = true };
-	bool indirect = d->indirect && chance(3) == 0;
+	bool indirect = d->indirect && (d->in_order || chance(3) == 0);
 
 	if (!d->free)
 		return;
-	r.segments = 1 + chance(SEGMENTS);
+	r.segments = d->in_order && d->packed && !indirect ? 1 : 1 + chance(SEGMENTS);
 	if (!indirect && r.segments > d->free)
 		r.segments = d->free;
 	r.slots = indirect ? 1 : (uint16_t)r.segments;
@@ -287,9 +306,16 @@ static bool see_one(struct driver *d, uint32_t id, uint32_t length)
 		wrong("the driver was shown %u as used, which is not in flight", id);
 		return false;
 	}
-	if (length != written_of(r->number)) {
+	uint32_t wanted = written_of(r->number);
+
+	if (is_grouped(d->packed, d->in_order, r->number)) {
+		wanted = 0;
+		for (unsigned i = 1; i < r->segments; i++)
+			wanted += length_of(r->number, i);
+	}
+	if (length != wanted) {
 		wrong("the driver was shown %u (request %" PRIu64 ") with %u bytes, not %u", id,
-		      r->number, length, written_of(r->number));
+		      r->number, length, wanted);
 		return false;
 	}
 	r->out = false;
@@ -313,6 +339,7 @@ static void driver_see(struct driver *d)
 			d->busy[d->request[e->id].taken[i]] = false;
 		d->next_used++;
 	}
+	bool incomplete = false;
 	while (d->packed && !*failure) {
 		const struct vring_packed_desc *e = &ring[d->next_used];
 		bool avail = e->flags >> VRING_PACKED_DESC_F_AVAIL & 1;
@@ -322,12 +349,15 @@ static void driver_see(struct driver *d)
 			break;
 		if (!see_one(d, e->id, e->len))
 			return;
+		incomplete = d == &driver && with_next[e->id];
 		d->next_used = (uint16_t)(d->next_used + d->request[e->id].slots);
 		if (d->next_used >= d->size) {
 			d->next_used -= d->size;
 			d->used_wrap = !d->used_wrap;
 		}
 	}
+	if (incomplete)
+		wrong("the driver was shown a part of what belongs together");
 }
 
 /* --- stepping ----------------------------------------------------------------------- */
@@ -379,9 +409,12 @@ struct device {
 static void device_init(struct device *dev, struct arena *a, const struct driver *d, uint32_t base)
 {
 	memset(dev, 0, sizeof *dev);
+	if (d == &driver)
+		memset(with_next, 0, sizeof with_next);
 	dev->vq.ring = d->packed ? &packed_ring_ops : &split_ring_ops;
 	dev->vq.size = d->size;
 	dev->vq.indirect = d->indirect;
+	dev->vq.in_order = d->in_order;
 	dev->vq.batch = dev->batch;
 	dev->vq.again = dev->again;
 	dev->vq.links = (void *)dev->links;
@@ -390,7 +423,7 @@ static void device_init(struct device *dev, struct arena *a, const struct driver
 		.descriptors = a->descriptors,
 		.driver = a->driver,
 		.device = a->device,
-		.inflight = a->inflight,
+		.inflight = d->in_order ? NULL : a->inflight,
 		.base = base,
 	};
 	arena_now = a;
@@ -423,12 +456,24 @@ static bool device_pop(struct device *dev)
 
 static void device_push(struct device *dev)
 {
-	unsigned i = chance(dev->count);
+	unsigned i = dev->vq.in_order ? 0 : chance(dev->count);
 
-	STEPPED(dev, dev->vq.ring->push(&dev->vq, &dev->popped[i], written_of(dev->number[i])));
+	struct chain *chain = &dev->popped[i];
+	bool grouped =
+		is_grouped(dev->vq.ring == &packed_ring_ops, dev->vq.in_order, dev->number[i]);
+
+	chain->more = grouped && dev->count > 1;
+	bool more = chain->more;
+	if (dev->stepped)
+		with_next[chain->id] = more;
+	STEPPED(dev, dev->vq.ring->push(&dev->vq, chain,
+					grouped ? (uint32_t)chain->write_bytes
+						: written_of(dev->number[i])));
 	dev->count--;
 	memmove(&dev->popped[i], &dev->popped[i + 1], (dev->count - i) * sizeof *dev->popped);
 	memmove(&dev->number[i], &dev->number[i + 1], (dev->count - i) * sizeof *dev->number);
+	if (more)
+		device_push(dev);
 }
 
 /* --- a successor, on a copy --------------------------------------------------------- */
@@ -513,7 +558,6 @@ extern char __executable_start[];
 /* --- the device that is killed ------------------------------------------------------- */
 
 static struct arena live, seen;
-static struct driver driver;
 static struct device device;
 static sigjmp_buf killed;
 static uint64_t steps, stores, deaths;
@@ -591,7 +635,7 @@ static void live_once(uint32_t base)
 
 /* --- tests -------------------------------------------------------------------------- */
 
-static void run(bool packed, uint16_t size, bool indirect, uint64_t limit)
+static void run(bool packed, uint16_t size, bool indirect, bool in_order, uint64_t limit)
 {
 	struct sigaction action = { .sa_sigaction = stepped, .sa_flags = SA_SIGINFO }, old;
 
@@ -600,6 +644,7 @@ static void run(bool packed, uint16_t size, bool indirect, uint64_t limit)
 		.a = &live,
 		.packed = packed,
 		.indirect = indirect,
+		.in_order = in_order,
 		.size = size,
 		.free = size,
 		.avail_wrap = true,
@@ -612,12 +657,12 @@ static void run(bool packed, uint16_t size, bool indirect, uint64_t limit)
 		live_once(base_after_crash(&driver));
 	sigaction(SIGTRAP, &old, NULL);
 	if (*failure)
-		fail_msg("%s ring of %u%s, seed %" PRIu64 ", before the instruction at %#tx: %s",
-			 packed ? "packed" : "split", size, indirect ? ", indirect" : "", seed, at,
-			 failure);
+		fail_msg("%s ring of %u%s%s, seed %" PRIu64 ", before the instruction at %#tx: %s",
+			 packed ? "packed" : "split", size, indirect ? ", indirect" : "",
+			 in_order ? ", in order" : "", seed, at, failure);
 }
 
-static void run_all(bool packed, const uint16_t *size, unsigned sizes)
+static void run_all(bool packed, bool in_order, const uint16_t *size, unsigned sizes)
 {
 	const char *text = getenv("STEPS");
 	uint64_t limit = text ? strtoull(text, NULL, 10) : STEPS;
@@ -626,8 +671,8 @@ static void run_all(bool packed, const uint16_t *size, unsigned sizes)
 		skip();
 	steps = stores = deaths = 0;
 	for (unsigned i = 0; i < sizes; i++) {
-		run(packed, size[i], false, limit);
-		run(packed, size[i], true, limit);
+		run(packed, size[i], false, in_order, limit);
+		run(packed, size[i], true, in_order, limit);
 	}
 	print_message("# %" PRIu64 " instructions, %" PRIu64 " stores recovered from, %" PRIu64
 		      " deaths\n",
@@ -640,7 +685,7 @@ static void split(void **unused)
 	static const uint16_t size[] = { 1, 2, 4, 8, 16 };
 
 	(void)unused;
-	run_all(false, size, sizeof size / sizeof *size);
+	run_all(false, false, size, sizeof size / sizeof *size);
 }
 
 static void packed(void **unused)
@@ -648,7 +693,23 @@ static void packed(void **unused)
 	static const uint16_t size[] = { 2, 3, 4, 5, 8, 16, 1 };
 
 	(void)unused;
-	run_all(true, size, sizeof size / sizeof *size);
+	run_all(true, false, size, sizeof size / sizeof *size);
+}
+
+static void split_in_order(void **unused)
+{
+	static const uint16_t size[] = { 1, 2, 4, 8, 16 };
+
+	(void)unused;
+	run_all(false, true, size, sizeof size / sizeof *size);
+}
+
+static void packed_in_order(void **unused)
+{
+	static const uint16_t size[] = { 2, 3, 4, 5, 8, 16, 1 };
+
+	(void)unused;
+	run_all(true, true, size, sizeof size / sizeof *size);
 }
 
 int main(void)
@@ -656,6 +717,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(split),
 		cmocka_unit_test(packed),
+		cmocka_unit_test(split_in_order),
+		cmocka_unit_test(packed_in_order),
 	};
 	const char *text = getenv("SEED");
 

@@ -245,6 +245,12 @@ static int split_pop(struct virtqueue *vq, struct chain *chain, struct iovec *ve
 	}
 }
 
+static void split_unpop(struct virtqueue *vq, const struct chain *chain)
+{
+	(void)chain; /* the available ring still says which it is */
+	vq->next_avail--;
+}
+
 /* --- push --------------------------------------------------------------------------- */
 
 static void split_push(struct virtqueue *vq, const struct chain *chain, uint32_t written)
@@ -309,6 +315,7 @@ static void split_disarm(struct virtqueue *vq)
 const struct ring_ops split_ring_ops = {
 	.start = split_start,
 	.pop = split_pop,
+	.unpop = split_unpop,
 	.push = split_push,
 	.publish = split_publish,
 	.arm = split_arm,

@@ -74,6 +74,7 @@ struct virtqueue *virtqueue_create(struct virtio_device *dev, unsigned index,
 								    : &split_ring_ops;
 	vq->event_idx = setup->features & (1ull << VIRTIO_RING_F_EVENT_IDX);
 	vq->indirect = setup->features & (1ull << VIRTIO_RING_F_INDIRECT_DESC);
+	vq->in_order = dev->in_order;
 	vq->final_base = setup->base;
 	vq->faults_seen = atomic_load(&memory_faults);
 	vq->start_message.run = start_received;

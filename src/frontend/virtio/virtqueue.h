@@ -40,6 +40,7 @@ struct chain {
 	uint16_t record;   /**< packed: first entry in the inflight region */
 	uint16_t readable; /**< iovecs that the device reads: the first ones */
 	uint16_t writable; /**< iovecs that the device writes: those after them */
+	bool more;         /**< when pushed: the driver sees it and the next one at one instant */
 	uint64_t read_bytes, write_bytes;
 };
 
@@ -62,6 +63,8 @@ struct ring_ops {
 	 * virtqueue_break(). */
 	int (*start)(struct virtqueue *vq);
 	int (*pop)(struct virtqueue *vq, struct chain *chain, struct iovec *vec, unsigned room);
+	/** Takes the last pop back; it gave @chain. Never with an inflight region. */
+	void (*unpop)(struct virtqueue *vq, const struct chain *chain);
 	void (*push)(struct virtqueue *vq, const struct chain *chain, uint32_t written);
 	/** Makes what was pushed visible; true if the driver wants an interrupt for it. */
 	bool (*publish)(struct virtqueue *vq);
@@ -92,6 +95,7 @@ struct virtqueue {
 	/** The type's: what the driver makes available is taken when there is a use for it, so it
 	 * need not notify. */
 	bool on_demand;
+	bool in_order; /**< the type gives chains back in the order in which it popped them */
 
 	uint16_t next_avail;        /**< split: free-running; packed: slot */
 	uint16_t seen_avail;        /**< split: the driver's index as last read */
@@ -101,6 +105,7 @@ struct virtqueue {
 	unsigned pending;           /**< pushed and not yet published */
 	struct pushed {
 		uint16_t id, slots, record;
+		bool more; /* as in struct chain */
 		uint32_t written;
 	} * batch; /**< @size of them: the pending */
 
@@ -153,6 +158,13 @@ static inline int virtqueue_pop(struct virtqueue *vq, struct chain *chain, struc
 				unsigned room)
 {
 	return vq->ring->pop(vq, chain, vec, room);
+}
+
+/** Puts @chain back, the last one that was popped and not put back, to be popped again. Not with an
+ * inflight region, where it is on record. */
+static inline void virtqueue_unpop(struct virtqueue *vq, const struct chain *chain)
+{
+	vq->ring->unpop(vq, chain);
 }
 
 /** Gives a chain back, @written bytes of it filled by the device. */
