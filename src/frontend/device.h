@@ -17,11 +17,12 @@ struct device;
 struct disk;
 struct error;
 struct option;
+struct port;
 
 /** Most queues of one device. */
 #define DEVICE_QUEUES 32
 
-enum unit_type { UNIT_DISK, UNIT_CDROM };
+enum unit_type { UNIT_DISK, UNIT_CDROM, UNIT_NIC };
 
 /** One unit of a device. */
 struct device_unit {
@@ -30,6 +31,7 @@ struct device_unit {
 	const void *settings; /**< of the plan, which keeps them; NULL: it was not in the plan */
 	bool present;         /**< false: nothing is there (yet, or any more); hot plug */
 	struct disk *disk;    /**< NULL: no medium, or not present */
+	struct port *port;    /**< of a NIC: its place on a switch; NULL: it is no NIC */
 	struct queue_stats
 		*stats; /**< requests, of each queue of the device; lives as long as it */
 };
@@ -82,10 +84,14 @@ struct device {
 	struct queue_stats *stats; /**< accesses and interrupts of @queues queues */
 };
 
+/** What a user says of a NIC, and where it is plugged in; see packet/nic.h. */
+struct nic_plan;
+
 /** What a user wants of one unit. */
 struct unit_plan {
-	const void *settings; /**< by the front-end's unit_options */
-	struct disk *disk;    /**< NULL: an empty drive */
+	const void *settings;       /**< by the front-end's unit_options */
+	struct disk *disk;          /**< NULL: an empty drive */
+	const struct nic_plan *nic; /**< of a front-end for NICs, else NULL */
 };
 
 /** What a user wants of a device. */

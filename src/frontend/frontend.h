@@ -10,7 +10,7 @@
  *     - {KIND: UNITS, option: value, ...}
  *
  * where UNITS is the name of a disk, or a list of units, each the name of a disk or a mapping of
- * the unit's options, `disk` among them.
+ * the unit's options, `disk` among them; or, of a kind that is a NIC, the name of a NIC.
  */
 #pragma once
 
@@ -39,6 +39,7 @@ struct frontend {
 	const struct option *options; /**< into the settings; `socket` is not among them */
 	size_t unit_settings_size;
 	const struct option *unit_options; /**< into a unit's settings; NULL: none */
+	bool nic;                          /**< UNITS is the name of a NIC, not of a disk */
 	unsigned units;                    /**< most of them; 1: UNITS cannot be a list */
 	bool empty_units;                  /**< a unit without `disk` is an empty drive */
 	bool hot_plug;                     /**< units may come and go */

@@ -5,10 +5,11 @@
 #include "frontend/frontend.h"
 
 extern const struct frontend ide_frontend, pvscsi_frontend;
-extern const struct frontend virtio_blk_frontend, virtio_scsi_frontend;
+extern const struct frontend virtio_blk_frontend, virtio_net_frontend, virtio_scsi_frontend;
 
 const struct frontend *const frontend_registry[] = {
-	&ide_frontend, &pvscsi_frontend, &virtio_blk_frontend, &virtio_scsi_frontend, NULL,
+	&ide_frontend,        &pvscsi_frontend,      &virtio_blk_frontend,
+	&virtio_net_frontend, &virtio_scsi_frontend, NULL,
 };
 
 const struct frontend *frontend_find(const char *name)
