@@ -15,7 +15,7 @@ _penstock()
 	[[ ${COMP_WORDS[COMP_CWORD]} != "=" ]] || before=$before=
 
 	case $before in
-	--socket | --api | --config | --iso | key-file=)
+	--socket | --api | --config | --iso | --write | -w | key-file=)
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 		return
 		;;

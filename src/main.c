@@ -70,10 +70,10 @@ static int serve(const struct invocation *in)
 	struct config config = { 0 };
 	int status = 2;
 
-	if (read_tree(in,
-		      serve_tree(in->arguments[0], &at, in->arguments + 1, in->count - 1,
-				 &mistakes),
-		      &config, &mistakes))
+	if (read_tree(
+		    in,
+		    serve_tree(in->arguments[0], &at, in->arguments + 1, in->count - 1, &mistakes),
+		    &config, &mistakes))
 		status = daemon_run(&config);
 	config_release(&config);
 	return status;
@@ -134,10 +134,14 @@ static const struct {
 	{ "remove-layer", client_remove_layer },
 	{ "move-layer", client_move_layer },
 	{ "set-layer", client_set_layer },
+	{ "set-port", client_set_port },
+	{ "addresses", client_addresses },
+	{ "forget", client_forget },
 	{ "add-leg", client_add_leg },
 	{ "remove-leg", client_remove_leg },
 	{ "undo", client_undo },
 	{ "move", client_move },
+	{ "capture", client_capture },
 	{ "config", client_config },
 	{ "qemu-args", qemu_arguments },
 	{ "help", command_help },

@@ -10,15 +10,21 @@
  *
  * What is answered is in routes.c. An answer that comes later leaves its connection suspended: the
  * handler is called once more after it was resumed, and sends it then.
+ *
+ * An answer that goes on (struct call_stream) leaves it suspended while there is nothing to send.
+ * libmicrohttpd does not look at the socket meanwhile, so we do: a reader that goes, or says that
+ * it has had enough by shutting its side down, ends the answer.
  */
 #include "control/api.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "control/daemon.h"
@@ -32,6 +38,7 @@
 #define IDLE        10    /* seconds until a connection without traffic is closed */
 #define ROUNDS      16    /* of MHD_run() in one turn of the loop */
 #define PATIENCE    20    /* seconds until a request is told what it waits for */
+#define PIECE       65536 /* bytes of an answer that goes on, at a time */
 
 struct api {
 	char *path;
@@ -41,6 +48,7 @@ struct api {
 	struct loop_watch *watch;
 	struct loop_timer timer;
 	struct list waiting; /* requests whose answer comes later */
+	struct list going;   /* and those whose answer goes on */
 };
 
 /* --- one request -------------------------------------------------------------------- */
@@ -50,8 +58,12 @@ struct request {
 	struct call call; /* first */
 	struct api *api;
 	struct MHD_Connection *connection;
-	struct list link; /* in api.waiting */
+	struct list link; /* in api.waiting or api.going */
 	unsigned status;  /* of an answer that came later */
+	/* of an answer that goes on */
+	struct loop_watch *watch; /* of its reader */
+	int reader_fd;
+	bool suspended, over;
 	size_t length;
 	bool too_large;
 	char body[BODY + 1];
@@ -63,7 +75,107 @@ static const char *parameter(struct call *call, const char *name)
 					   MHD_GET_ARGUMENT_KIND, name);
 }
 
-/* Sends what call->json or call->text holds. */
+/* --- answers that go on --------------------------------------------------------------- */
+
+static ssize_t read_more(void *data, uint64_t position, char *to, size_t room)
+{
+	struct request *request = data;
+	struct call_stream *stream = request->call.stream;
+	ssize_t n = request->over ? -1 : stream->read(stream, to, room);
+
+	(void)position;
+	if (n > 0)
+		return n;
+	if (n < 0)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	request->suspended = true;
+	MHD_suspend_connection(request->connection);
+	return 0;
+}
+
+static void go_on(struct request *request)
+{
+	struct api *api = request->api;
+
+	if (!request->suspended)
+		return;
+	request->suspended = false;
+	MHD_resume_connection(request->connection);
+	loop_timer_set(api->daemon->control, &api->timer, loop_now(api->daemon->control));
+}
+
+static void wake(struct call_stream *stream)
+{
+	go_on(stream->server);
+}
+
+/* Its reader has gone, or said something, which is not listened to. */
+static void reader_moved(void *data)
+{
+	struct request *request = data;
+	struct call_stream *stream = request->call.stream;
+	char bytes[512];
+	ssize_t n = recv(request->reader_fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+
+	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+		return;
+	if (n < 0) {
+		request->over = true;
+		go_on(request);
+	} else {
+		stream->finish(stream);
+	}
+}
+
+/* Watches the reader. False: memory or descriptors are short. */
+static bool follow_reader(struct request *request)
+{
+	int fd = MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD)
+			 ->connect_fd;
+
+	request->reader_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (request->reader_fd < 0)
+		return false;
+	request->watch = loop_watch_add(request->api->daemon->control, request->reader_fd,
+					reader_moved, request);
+	return request->watch;
+}
+
+static void end_stream(struct request *request)
+{
+	struct call_stream *stream = request->call.stream;
+
+	if (request->watch)
+		loop_watch_remove(request->api->daemon->control, request->watch);
+	if (request->reader_fd >= 0)
+		close(request->reader_fd);
+	list_remove(&request->link);
+	if (stream)
+		stream->gone(stream);
+}
+
+static struct MHD_Response *begin_stream(struct request *request)
+{
+	struct call_stream *stream = request->call.stream;
+	struct MHD_Response *response;
+
+	stream->server = request;
+	stream->wake = wake;
+	if (!follow_reader(request))
+		return NULL;
+	list_add(&request->api->going, &request->link);
+	/* A reader may be slow, and there may be nothing to read for long. */
+	MHD_set_connection_option(request->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
+	response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE, read_more, request,
+						     NULL);
+	if (response)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, stream->type);
+	return response;
+}
+
+/* --- answers -------------------------------------------------------------------------- */
+
+/* Sends what call->json or call->text holds, or begins to send call->stream. */
 static enum MHD_Result send_answer(struct MHD_Connection *connection, unsigned status,
 				   struct call *call)
 {
@@ -71,6 +183,14 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, unsigned s
 	struct MHD_Response *response;
 	enum MHD_Result sent;
 
+	if (call->stream) {
+		response = begin_stream((struct request *)call);
+		if (!response)
+			return MHD_NO;
+		sent = MHD_queue_response(connection, status, response);
+		MHD_destroy_response(response);
+		return sent;
+	}
 	if (call->json)
 		call->text = json_dumps(call->json, JSON_INDENT(2));
 	else
@@ -132,6 +252,7 @@ static enum MHD_Result begin(struct api *api, struct MHD_Connection *connection,
 				       .body = request->body };
 	request->api = api;
 	request->connection = connection;
+	request->reader_fd = -1;
 	list_init(&request->link);
 	return length && strtoull(length, NULL, 10) > BODY ? refuse_body(request) : MHD_YES;
 }
@@ -180,6 +301,7 @@ static void completed(void *data, struct MHD_Connection *connection, void **stat
 	(void)why;
 	if (!request)
 		return;
+	end_stream(request);
 	json_decref(request->call.json);
 	free(request->call.text);
 	free(request);
@@ -264,6 +386,7 @@ struct api *api_open(const char *path, struct daemon *daemon, struct error *err)
 	api->daemon = daemon;
 	api->epoll_fd = MHD_get_daemon_info(api->http, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
 	list_init(&api->waiting);
+	list_init(&api->going);
 	loop_timer_init(&api->timer, time_out);
 	api->watch = loop_watch_add(daemon->control, api->epoll_fd, ready, api);
 	if (!api->watch) {
@@ -284,6 +407,12 @@ void api_close(struct api *api)
 		struct request *request = container_of(link, struct request, link);
 
 		resume(request, routes_cancel(&request->call));
+	}
+	list_for_each (link, &api->going) {
+		struct request *request = container_of(link, struct request, link);
+
+		request->over = true;
+		go_on(request);
 	}
 	run(api);
 	if (api->watch)

@@ -26,6 +26,20 @@ unsigned change_begin_move(struct call *call);
 unsigned change_limit_move(struct call *call);
 unsigned change_cancel_move(struct call *call);
 
+/* changes_net.c */
+unsigned route_ports(struct call *call);
+unsigned route_switches(struct call *call);
+unsigned route_switch(struct call *call);
+unsigned route_addresses(struct call *call);
+unsigned change_set_port(struct call *call);
+unsigned change_forget(struct call *call);
+
+/** Answers that there is no port @name. */
+unsigned route_no_port(struct call *call, const char *name);
+
+/** Answers with the port that the path names. */
+unsigned route_port(struct call *call);
+
 /* --- what all routes have in common: routes.c ---------------------------------------- */
 
 /** Answers with {"error": TEXT}; returns @status. */

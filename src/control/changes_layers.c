@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * changes_layers.c - routes of the control API that change the layers of a disk in use, or move it
+ * changes_layers.c - routes of the control API that change the layers of a disk or of a port in
+ * use, or move a disk
  *
  * Each takes the stack as it now is as JSON, changes one thing in it (stack_tree.c), and has the
- * layer engine bring the disk there (layering.c).
+ * layer engine bring the disk there (layering.c), or the port (networks.c).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,9 +13,11 @@
 
 #include "control/calls.h"
 #include "control/changes.h"
+#include "control/config_write.h"
 #include "control/daemon.h"
 #include "control/layering.h"
 #include "control/moves.h"
+#include "control/networks.h"
 #include "control/records.h"
 #include "control/stack_tree.h"
 #include "layer/disk.h"
@@ -53,8 +56,49 @@ static json_t *body_with(struct call *call, const char *name, const char *expect
 	return NULL;
 }
 
+/* What a path of a stack names. */
+struct target {
+	struct disk *disk; /* or else a port */
+	struct port *port;
+};
+
+/* False with *@status if there is no such thing. */
+static bool find_target(struct call *call, struct target *target, unsigned *status)
+{
+	*target = (struct target){ 0 };
+	if (strncmp(call->path, "/v1/ports/", strlen("/v1/ports/"))) {
+		target->disk = find_disk(call, status);
+		return target->disk;
+	}
+	target->port = daemon_port(call->daemon, call->name[0]);
+	if (!target->port)
+		*status = route_no_port(call, call->name[0]);
+	return target->port;
+}
+
+static json_t *stack_of(const struct target *target)
+{
+	return target->disk ? stack_tree_of(target->disk) : config_write_layers(target->port);
+}
+
+/* Brings @port to @layers, which are taken over. */
+static unsigned set_port_layers(struct call *call, struct port *port, json_t *layers)
+{
+	json_t *as_written = layers ? stack_tree_short(layers) : NULL;
+	struct error err = { 0 };
+	int ret = as_written ? networks_set_layers(call->daemon, port, as_written,
+						   call_prepare(call, route_port), &err)
+			     : error_set(&err, ENOMEM, "out of memory");
+
+	json_decref(as_written);
+	json_decref(layers);
+	return ret ? call_refuse(call, &err)
+		   : call_wait(call, "all loops to have the new layers of port '%s'",
+			       call->name[0]);
+}
+
 /* Brings @disk to @stack, which is taken over. */
-static unsigned set_stack(struct call *call, struct disk *disk, json_t *stack)
+static unsigned set_disk_stack(struct call *call, struct disk *disk, json_t *stack)
 {
 	struct stack_config config = { 0 };
 	struct error err = { 0 };
@@ -71,8 +115,8 @@ static unsigned set_stack(struct call *call, struct disk *disk, json_t *stack)
 }
 
 /*
- * Has @change do one thing to the stack of the disk that @call names, and brings the disk there.
- * @body is its own.
+ * Has @change do one thing to the stack that @call names, and brings its disk or port there. @body
+ * is its own.
  */
 static unsigned change_stack(struct call *call, json_t *body,
 			     int (*change)(struct call *call, json_t *stack, const json_t *body,
@@ -80,20 +124,22 @@ static unsigned change_stack(struct call *call, json_t *body,
 {
 	struct error err = { 0 };
 	unsigned status = 0;
-	struct disk *disk = find_disk(call, &status);
-	json_t *stack = disk ? stack_tree_of(disk) : NULL;
+	struct target target;
+	bool found = find_target(call, &target, &status);
+	json_t *stack = found ? stack_of(&target) : NULL;
 	int ret = 0;
 
-	if (disk)
+	if (found)
 		ret = stack ? change(call, stack, body, &err)
 			    : error_set(&err, ENOMEM, "out of memory");
 	json_decref(body);
-	if (disk && !ret)
-		return set_stack(call, disk, stack);
+	if (found && !ret)
+		return target.disk ? set_disk_stack(call, target.disk, stack)
+				   : set_port_layers(call, target.port, stack);
 	json_decref(stack);
-	if (!disk)
+	if (!found)
 		return status;
-	error_prefix(&err, "disk '%s'", disk->name);
+	error_prefix(&err, "%s '%s'", target.disk ? "disk" : "port", call->name[0]);
 	return call_refuse(call, &err);
 }
 
@@ -103,11 +149,12 @@ static unsigned change_stack(struct call *call, json_t *body,
 unsigned change_get_stack(struct call *call)
 {
 	unsigned status = 0;
-	struct disk *disk = find_disk(call, &status);
-	json_t *stack = disk ? stack_tree_of(disk) : NULL, *answer;
+	struct target target;
+	bool found = find_target(call, &target, &status);
+	json_t *stack = found ? stack_of(&target) : NULL, *answer;
 	char words[1000];
 
-	if (!disk)
+	if (!found)
 		return status;
 	answer = stack ? json_pack("{s:o, s:s}", "stack", stack_tree_short(stack), "layers",
 				   stack_tree_words(stack, words, sizeof words))

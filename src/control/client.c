@@ -82,33 +82,68 @@ static char *receive_all(int fd, struct error *err)
 	return NULL;
 }
 
-/* Sends a request and reads the whole answer. NULL if that fails. */
-static char *exchange(const char *api, const char *request, struct error *err)
+/* Connects to @api and sends @request. The connection, or -1. */
+static int ask(const char *api, const char *request, struct error *err)
 {
 	const struct timeval patience = { .tv_sec = PATIENCE };
 	int fd = unix_socket_connect(api, err), ret;
-	char *answer = NULL;
 
 	if (fd < 0) {
 		error_prefix(err, "cannot reach penstock (does it run, with --api or api: in its "
 				  "configuration?)");
-		return NULL;
+		return -1;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 	ret = send_all(fd, request, strlen(request));
-	if (ret)
-		error_set(err, -ret, "%s: %s", api, strerror(-ret));
-	else if (!(answer = receive_all(fd, err)))
+	if (!ret)
+		return fd;
+	error_set(err, -ret, "%s: %s", api, strerror(-ret));
+	close(fd);
+	return -1;
+}
+
+/* Sends a request and reads the whole answer. NULL if that fails. */
+static char *exchange(const char *api, const char *request, struct error *err)
+{
+	int fd = ask(api, request, err);
+	char *answer;
+
+	if (fd < 0)
+		return NULL;
+	answer = receive_all(fd, err);
+	if (!answer)
 		error_prefix(err, "%s", api);
 	close(fd);
 	return answer;
 }
 
+/* The body of @answer, and its status. NULL with @err if it is not one of penstock's. */
+static json_t *read_answer(const char *api, const char *answer, unsigned *status, struct error *err)
+{
+	const char *content = strstr(answer, "\r\n\r\n");
+	json_t *json = NULL;
+
+	if (content && sscanf(answer, "HTTP/%*s %u", status) == 1)
+		json = json_loads(content, 0, NULL);
+	if (!json)
+		error_set(err, EPROTO, "%s: what answers there is not penstock", api);
+	return json;
+}
+
+/* Takes over an answer that is an error. */
+static void refused(json_t *json, struct error *err)
+{
+	const char *text = json_string_value(json_object_get(json, "error"));
+
+	error_set(err, EIO, "%s", text ? text : "refused");
+	json_decref(json);
+}
+
 json_t *client_ask(const struct invocation *in, const char *method, const char *path,
 		   const char *body)
 {
-	char *api = find_api(in), *request, *answer, *content;
+	char *api = find_api(in), *request, *answer;
 	struct error err = { 0 };
 	unsigned status = 0;
 	json_t *json = NULL;
@@ -119,18 +154,10 @@ json_t *client_ask(const struct invocation *in, const char *method, const char *
 		     method, path, strlen(body), body) < 0)
 		must(NULL);
 	answer = exchange(api, request, &err);
-	if (answer) {
-		content = strstr(answer, "\r\n\r\n");
-		if (content && sscanf(answer, "HTTP/%*s %u", &status) == 1)
-			json = json_loads(content, 0, NULL);
-		if (!json)
-			error_set(&err, EPROTO, "%s: what answers there is not penstock", api);
-	}
+	if (answer)
+		json = read_answer(api, answer, &status, &err);
 	if (json && status != 200) {
-		const char *text = json_string_value(json_object_get(json, "error"));
-
-		error_set(&err, EIO, "%s", text ? text : "refused");
-		json_decref(json);
+		refused(json, &err);
 		json = NULL;
 	}
 	if (!json)
@@ -139,6 +166,54 @@ json_t *client_ask(const struct invocation *in, const char *method, const char *
 	free(request);
 	free(api);
 	return json;
+}
+
+/* Reads the head of an answer, to the empty line: @size bytes at most, ended by 0. False if there
+ * is none. */
+static bool receive_head(int fd, char *head, size_t size)
+{
+	size_t length = 0;
+
+	while (length + 1 < size && recv(fd, head + length, 1, 0) == 1) {
+		head[++length] = 0;
+		if (length >= 4 && !memcmp(head + length - 4, "\r\n\r\n", 4))
+			return true;
+	}
+	return false;
+}
+
+int client_stream(const struct invocation *in, const char *path)
+{
+	const struct timeval forever = { 0 };
+	char *api = find_api(in), *request, head[4096] = "", *body, *answer;
+	struct error err = { 0 };
+	unsigned status = 0;
+	json_t *json;
+	int fd;
+
+	if (asprintf(&request, "GET %s HTTP/1.0\r\n\r\n", path) < 0)
+		must(NULL);
+	fd = ask(api, request, &err);
+	if (fd >= 0 && receive_head(fd, head, sizeof head) &&
+	    sscanf(head, "HTTP/%*s %u", &status) == 1 && status == 200) {
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof forever);
+	} else if (fd >= 0) {
+		body = receive_all(fd, &err);
+		if (asprintf(&answer, "%s%s", head, body ? body : "") < 0)
+			must(NULL);
+		json = read_answer(api, answer, &status, &err);
+		if (json)
+			refused(json, &err);
+		free(answer);
+		free(body);
+		close(fd);
+		fd = -1;
+	}
+	if (fd < 0)
+		fprintf(stderr, "penstock: %s\n", err.text);
+	free(request);
+	free(api);
+	return fd;
 }
 
 /* --- paths and answers ---------------------------------------------------------------- */

@@ -27,8 +27,16 @@ int client_remove_leg(const struct invocation *in);
 int client_undo(const struct invocation *in);
 int client_config(const struct invocation *in);
 
+/* client_net.c */
+int client_set_port(const struct invocation *in);
+int client_addresses(const struct invocation *in);
+int client_forget(const struct invocation *in);
+
 /* client_move.c */
 int client_move(const struct invocation *in);
+
+/* client_capture.c */
+int client_capture(const struct invocation *in);
 
 /* qemu.c */
 int client_qemu_args(const struct invocation *in);

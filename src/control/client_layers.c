@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * client_layers.c - commands that change the layers of a disk that a running penstock serves
+ * client_layers.c - commands that change the layers of a disk or of a port that a running penstock
+ * serves
  *
  * Layers are typed as in a configuration file, in YAML: pass, 'crypt: {key-file: KEY}'. Each
  * command ends with the stack as it is then, and how long the guest's requests had to wait for the
@@ -65,14 +66,38 @@ static bool is_place(const char *place)
 	return false;
 }
 
+/* The beginning of all paths about the stack of @name, a disk or a port; NULL after a complaint. */
+static char *stack_path(const struct invocation *in, const char *name, const char *what)
+{
+	json_t *ports = client_ask(in, "GET", "/v1/ports", ""), *port;
+	const char *kind = "disks";
+	size_t i;
+
+	if (!ports)
+		return NULL;
+	json_array_foreach(ports, i, port)
+	{
+		if (!strcmp(client_text(port, "name"), name))
+			kind = "ports";
+	}
+	json_decref(ports);
+	return client_path("/v1/%s/%s%s", kind, name, what);
+}
+
+static bool is_port(const char *path)
+{
+	return !strncmp(path, "/v1/ports/", strlen("/v1/ports/"));
+}
+
 /* Says what the stack of @name is. False after a complaint. */
 static bool print_stack(const struct invocation *in, const char *name, const char *before)
 {
-	char *path = client_path("/v1/disks/%s/stack", name);
-	json_t *answer = client_ask(in, "GET", path, "");
+	char *path = stack_path(in, name, "/stack");
+	json_t *answer = path ? client_ask(in, "GET", path, "") : NULL;
 
 	if (answer)
-		printf("disk %s: %s%s\n", name, client_text(answer, "layers"), before);
+		printf("%s %s: %s%s\n", is_port(path) ? "port" : "disk", name,
+		       client_text(answer, "layers"), before);
 	free(path);
 	json_decref(answer);
 	return answer;
@@ -82,15 +107,16 @@ static bool print_stack(const struct invocation *in, const char *name, const cha
 static int change(const struct invocation *in, const char *method, char *path, json_t *body)
 {
 	char *text = body ? must(json_dumps(body, JSON_COMPACT)) : must(strdup(""));
-	json_t *disk = client_ask(in, method, path, text);
-	char pause[80];
+	json_t *disk = path ? client_ask(in, method, path, text) : NULL;
+	char pause[80] = "";
 	bool good = disk;
 
 	if (disk) {
-		snprintf(pause, sizeof pause, "; requests waited %.3f ms at most",
-			 json_number_value(
-				 json_object_get(json_object_get(disk, "changes"), "pause-us")) /
-				 1000);
+		if (!is_port(path))
+			snprintf(pause, sizeof pause, "; requests waited %.3f ms at most",
+				 json_number_value(json_object_get(json_object_get(disk, "changes"),
+								   "pause-us")) /
+					 1000);
 		good = print_stack(in, in->arguments[0], pause);
 	}
 	json_decref(disk);
@@ -108,7 +134,9 @@ int client_stack(const struct invocation *in)
 
 	if (!client_name(name))
 		return 2;
-	path = client_path("/v1/disks/%s/stack", name);
+	path = stack_path(in, name, "/stack");
+	if (!path)
+		return 1;
 	if (in->count > 1) {
 		stack = client_yaml_list(in, 1, "STACK");
 		if (stack)
@@ -127,6 +155,39 @@ int client_stack(const struct invocation *in)
 	return 0;
 }
 
+/* The path of the layer that the arguments name; @keep: see client_remove_layer(). */
+static char *layer_path(const struct invocation *in, const char *keep)
+{
+	char *what = client_path("/layers/%s%s%s", in->arguments[1], keep ? "?keep=" : "",
+				 keep ? keep : "");
+	char *path = stack_path(in, in->arguments[0], what);
+
+	free(what);
+	return path;
+}
+
+json_t *client_assignments(const struct invocation *in, unsigned first)
+{
+	json_t *options = must(json_object());
+
+	for (unsigned i = first; i < in->count; i++) {
+		char *name = must(strdup(in->arguments[i])), *value = strchr(name, '=');
+
+		if (!value || value == name) {
+			fprintf(stderr,
+				"penstock %s: '%s' is not understood; expected option=value\n",
+				client_command(in), name);
+			free(name);
+			json_decref(options);
+			return NULL;
+		}
+		*value++ = 0;
+		json_object_set_new(options, name, *value ? json_string(value) : json_null());
+		free(name);
+	}
+	return options;
+}
+
 int client_insert_layer(const struct invocation *in)
 {
 	json_t *layer;
@@ -136,9 +197,7 @@ int client_insert_layer(const struct invocation *in)
 	layer = client_yaml(in, in->arguments[2], "LAYER");
 	if (!layer)
 		return 2;
-	return change(in, "POST",
-		      client_path("/v1/disks/%s/layers/%s", in->arguments[0], in->arguments[1]),
-		      must(json_pack("{s:o}", "layer", layer)));
+	return change(in, "POST", layer_path(in, NULL), must(json_pack("{s:o}", "layer", layer)));
 }
 
 int client_remove_layer(const struct invocation *in)
@@ -146,10 +205,7 @@ int client_remove_layer(const struct invocation *in)
 	if (!client_name(in->arguments[0]) || !is_place(in->arguments[1]) ||
 	    (in->keep && !client_name(in->keep)))
 		return 2;
-	return change(in, "DELETE",
-		      client_path("/v1/disks/%s/layers/%s%s%s", in->arguments[0], in->arguments[1],
-				  in->keep ? "?keep=" : "", in->keep ? in->keep : ""),
-		      NULL);
+	return change(in, "DELETE", layer_path(in, in->keep), NULL);
 }
 
 int client_move_layer(const struct invocation *in)
@@ -157,35 +213,20 @@ int client_move_layer(const struct invocation *in)
 	if (!client_name(in->arguments[0]))
 		return 2;
 	return change(
-		in, "POST", client_path("/v1/disks/%s/order", in->arguments[0]),
+		in, "POST", stack_path(in, in->arguments[0], "/order"),
 		must(json_pack("{s:s, s:s}", "from", in->arguments[1], "to", in->arguments[2])));
 }
 
 int client_set_layer(const struct invocation *in)
 {
-	json_t *options = must(json_object());
+	json_t *options;
 
-	if (!client_name(in->arguments[0]) || !is_place(in->arguments[1])) {
-		json_decref(options);
+	if (!client_name(in->arguments[0]) || !is_place(in->arguments[1]))
 		return 2;
-	}
-	for (unsigned i = 2; i < in->count; i++) {
-		char *name = must(strdup(in->arguments[i])), *value = strchr(name, '=');
-
-		if (!value || value == name) {
-			fprintf(stderr,
-				"penstock set-layer: '%s' is not understood; expected option=value\n",
-				name);
-			free(name);
-			json_decref(options);
-			return 2;
-		}
-		*value++ = 0;
-		json_object_set_new(options, name, *value ? json_string(value) : json_null());
-		free(name);
-	}
-	return change(in, "PATCH",
-		      client_path("/v1/disks/%s/layers/%s", in->arguments[0], in->arguments[1]),
+	options = client_assignments(in, 2);
+	if (!options)
+		return 2;
+	return change(in, "PATCH", layer_path(in, NULL),
 		      must(json_pack("{s:o}", "options", options)));
 }
 

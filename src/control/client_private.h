@@ -14,6 +14,10 @@ struct invocation;
 json_t *client_ask(const struct invocation *in, const char *method, const char *path,
 		   const char *body);
 
+/** Asks with GET for an answer that goes on: the connection, at its first byte and without a limit
+ * of time; or -1 after a complaint. */
+int client_stream(const struct invocation *in, const char *path);
+
 /** A path, the caller's. */
 char *client_path(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -28,6 +32,13 @@ json_t *client_yaml(const struct invocation *in, const char *text, const char *w
 
 /** The arguments from @first on, one list. */
 json_t *client_yaml_list(const struct invocation *in, unsigned first, const char *what);
+
+/** The arguments from @first on, each option=value, as an object; NULL after a complaint. A value
+ * that is empty is null. The caller's. */
+json_t *client_assignments(const struct invocation *in, unsigned first);
+
+/** The switches and ports of @status, tables on standard output: client_status_net.c. */
+void client_print_switches(const json_t *status);
 
 /** "12.3G": three digits or four, as is best to compare. Returns @text. */
 char *client_short_size(uint64_t bytes, char *text, size_t size);

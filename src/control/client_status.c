@@ -41,6 +41,7 @@ static void print_requests(const json_t *requests)
 	}
 }
 
+/* @disk: "" if there is none. */
 static void print_size(const json_t *status, const char *disk)
 {
 	char size[32] = "-";
@@ -84,14 +85,15 @@ static void print_device(const json_t *status, const char *vm, const json_t *dev
 	bool connected = json_is_true(json_object_get(device, "connected"));
 	bool broken = json_is_true(json_object_get(device, "broken"));
 	bool one = json_array_size(units) == 1 && !*client_text(only, "unit");
-	const char *disk = one ? client_text(only, "disk") : "";
+	bool nic = one && !strcmp(client_text(only, "type"), "nic");
+	const char *disk = nic ? client_text(only, "port") : one ? client_text(only, "disk") : "";
 
 	printf("%-12s %-24s %-9s %-14s", vm, client_text(device, "name"),
 	       broken      ? "broken"
 	       : connected ? "connected"
 			   : "waiting",
 	       *disk ? disk : "-");
-	print_size(status, disk);
+	print_size(status, nic ? "" : disk);
 	printf(" %-6s %6" PRIu64 " %10" PRIu64 " %10" PRIu64 "  %s\n",
 	       *client_text(device, "ring") ? client_text(device, "ring") : "-",
 	       client_number(device, "running-queues"), client_number(device, "accesses"),
@@ -182,7 +184,7 @@ static void print_status(const json_t *status)
 	       client_number(status, "loops"), client_number(status, "loops") == 1 ? "" : "s",
 	       client_text(status, "engine"));
 	printf("%-12s %-24s %-9s %-14s %8s %-6s %6s %10s %10s  %s\n", "VM", "DEVICE", "STATE",
-	       "DISK", "SIZE", "RING", "QUEUES", "ACCESSES", "INTERRUPTS", "SOCKET");
+	       "DISK, NIC", "SIZE", "RING", "QUEUES", "ACCESSES", "INTERRUPTS", "SOCKET");
 	for (size_t v = 0; v < json_array_size(vms); v++) {
 		const json_t *vm = json_array_get(vms, v),
 			     *devices = json_object_get(vm, "devices");
@@ -190,6 +192,7 @@ static void print_status(const json_t *status)
 		for (size_t i = 0; i < json_array_size(devices); i++)
 			print_device(status, client_text(vm, "name"), json_array_get(devices, i));
 	}
+	client_print_switches(status);
 	print_exports(status);
 	print_unused(status);
 	print_moves(status);

@@ -105,6 +105,46 @@ static const struct option move_flags[] = {
 	{ 0 },
 };
 
+static const struct option capture_flags[] = {
+	API_FLAG,
+	{ .name = "write",
+	  .letter = 'w',
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, write),
+	  .help = "Write into this file, in place of what is there, and not to standard output; - is "
+		  "standard output." },
+	{ .name = "filter",
+	  .letter = 'f',
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, filter),
+	  .help = "Which packets are captured, in the language of tcpdump: see pcap-filter(7)." },
+	{ .name = "direction",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, direction),
+	  .help = "in: what the guest, or what else is plugged into the port, sends; out: what it is "
+		  "sent; both, what is assumed." },
+	{ .name = "at",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, at),
+	  .help = "Where packets are captured: outside, next to the device, what is assumed; inside, "
+		  "next to the switch; or in front of a layer, seen from the device: its number, or its "
+		  "kind, such as antispoof." },
+	{ .name = "snap-length",
+	  .letter = 's',
+	  .type = OPTION_SIZE,
+	  .offset = offsetof(struct invocation, snap_length),
+	  .min = 64,
+	  .max = 256 << 10,
+	  .help = "Most bytes of a packet that are captured. All, if it is not given." },
+	{ .name = "count",
+	  .letter = 'c',
+	  .type = OPTION_UINT,
+	  .offset = offsetof(struct invocation, packets),
+	  .min = 1,
+	  .help = "End after so many packets." },
+	{ 0 },
+};
+
 static const struct option qemu_flags[] = {
 	{ .name = "config",
 	  .type = OPTION_STRING,
@@ -143,7 +183,9 @@ static const struct option inspect_flags[] = {
 	"PLACE is the number of a layer, counted from 0, the one nearest to the guest; or its kind, such " \
 	"as crypt, where that says which. In a leg of another layer it is a path: mirror/0/crypt, and "    \
 	"the leg itself mirror/0. Prints the stack as it is then, and how long the guest's requests had "  \
-	"to wait at most. What is wrong leaves all as it was."
+	"to wait at most. What is wrong leaves all as it was.\n\n"                                         \
+	"DISK may be a port of a switch as well, a NIC or an uplink: then its layers of packets change, "  \
+	"while packets flow."
 
 const struct command commands[] = {
 	{ .name = "serve",
@@ -172,7 +214,7 @@ const struct command commands[] = {
 	{ .name = "run",
 	  .arguments = "[CONFIG]",
 	  .most = 1,
-	  .summary = "serve the disks of a configuration file",
+	  .summary = "serve the disks and networks of a configuration file",
 	  .description =
 		  "Serves all that CONFIG describes, see penstock.yaml(5); relative paths in it are "
 		  "relative to the working directory. Without CONFIG there is an embedded default: "
@@ -227,12 +269,14 @@ const struct command commands[] = {
 	  .flags = inspect_flags },
 	{ .name = "status",
 	  .arguments = "",
-	  .summary = "show VMs, devices and disks of a running penstock",
+	  .summary = "show VMs, devices, disks and switches of a running penstock",
 	  .description =
 		  "Prints a table of the devices with their disks, whether a VMM is connected, and "
 		  "what they have done since it started. A device that was stopped because of what "
 		  "its guest or VMM did is broken, and its reason is printed. Latencies are "
-		  "estimated from a histogram whose steps are powers of two.",
+		  "estimated from a histogram whose steps are powers of two.\n\n"
+		  "Of each switch it prints the ports: what has come in from what is plugged in there, and "
+		  "gone out to it, how many packets were dropped and why, and likewise for each layer.",
 	  .example = "penstock status\n"
 		     "penstock status --json\n",
 	  .flags = status_flags },
@@ -325,7 +369,7 @@ const struct command commands[] = {
 	  .arguments = "DISK [LAYER ...]",
 	  .least = 1,
 	  .most = 32,
-	  .summary = "show the layers of a disk, or set all of them",
+	  .summary = "show the layers of a disk or a port, or set all of them",
 	  .description =
 		  "Prints the stack of DISK as a configuration file would have it. With layers: gives the "
 		  "disk these, the first one nearest to the guest, while the guest runs. Layers that are "
@@ -339,22 +383,24 @@ const struct command commands[] = {
 	  .arguments = "DISK PLACE LAYER",
 	  .least = 3,
 	  .most = 3,
-	  .summary = "put a layer into a disk while the guest runs",
+	  .summary = "put a layer into a disk or a port while the guest runs",
 	  .description =
 		  "Puts LAYER where the layer at PLACE is, which is below it then. LAYER is written as "
 		  "in penstock.yaml(5). A layer that ends a stack, such as a mirror, takes what is from "
 		  "PLACE down as its first leg.\n\n"
 		  "A layer that makes other data of what is below it, such as crypt, cannot be put above what "
-		  "has data already, nor taken away: penstock-move(1) with --at does that.\n\n" PLACES,
+		  "has data already, nor taken away: penstock-move(1) with --at does that. Of a port, the "
+		  "number behind the last layer puts LAYER at the end, next to the switch.\n\n" PLACES,
 	  .example =
 		  "penstock insert-layer db 0 pass\n"
+		  "penstock insert-layer web0 0 'count: {direction: in}'\n"
 		  "penstock insert-layer db file 'mirror: {legs: [file: {path: /srv/copy.img}]}'\n",
 	  .flags = api_flags },
 	{ .name = "remove-layer",
 	  .arguments = "DISK PLACE",
 	  .least = 2,
 	  .most = 2,
-	  .summary = "take a layer out of a disk while the guest runs",
+	  .summary = "take a layer out of a disk or a port while the guest runs",
 	  .description =
 		  "Takes the layer at PLACE out. What is below takes its place or, of a layer that ends a "
 		  "stack, such as a mirror, the leg that --keep names. A back-end cannot be taken out: "
@@ -366,7 +412,7 @@ const struct command commands[] = {
 	  .arguments = "DISK PLACE TO",
 	  .least = 3,
 	  .most = 3,
-	  .summary = "put a layer of a disk in another place while the guest runs",
+	  .summary = "put a layer of a disk or a port in another place while the guest runs",
 	  .description =
 		  "Takes the layer at PLACE out, and puts it where the layer at TO was; those between "
 		  "move up, or down.\n\n" PLACES,
@@ -382,6 +428,41 @@ const struct command commands[] = {
 		  "away, so that it has its default. A layer that cannot change while it is open is opened "
 		  "anew.\n\n" PLACES,
 	  .example = "penstock set-layer db flaky delay=5ms errors=\n",
+	  .flags = api_flags },
+	{ .name = "set-port",
+	  .arguments = "PORT option=value ...",
+	  .least = 2,
+	  .most = 64,
+	  .summary = "set options of a port of a switch while packets flow",
+	  .description =
+		  "Gives the NIC or uplink PORT other options of a port, see penstock-ports(7): another "
+		  "VLAN, a mirror, up=false, which takes its link down. Nothing behind 'option=' means the "
+		  "default. It ends when no packet is handled by the old ones any more. "
+		  "Settings of a kind of uplink, and a NIC's address, do not change while it is plugged in.",
+	  .example = "penstock set-port web0 up=false\n"
+		     "penstock set-port web0 vlan=20 isolated=true\n"
+		     "penstock set-port probe mirror=web0,db0\n",
+	  .flags = api_flags },
+	{ .name = "addresses",
+	  .arguments = "SWITCH",
+	  .least = 1,
+	  .most = 1,
+	  .summary = "show the MAC addresses that a switch knows",
+	  .description =
+		  "Prints the addresses that SWITCH has learned, or was told, with their VLAN and port, and "
+		  "how long ago each was seen last.",
+	  .example = "penstock addresses lan\n",
+	  .flags = status_flags },
+	{ .name = "forget",
+	  .arguments = "SWITCH [PORT]",
+	  .least = 1,
+	  .most = 2,
+	  .summary = "have a switch forget addresses that it has learned",
+	  .description =
+		  "Frames for what was forgotten go to all ports of their VLAN, until it is learned again. "
+		  "With PORT: only what was learned there. Static addresses stay.",
+	  .example = "penstock forget lan\n"
+		     "penstock forget lan inet\n",
 	  .flags = api_flags },
 	{ .name = "add-leg",
 	  .arguments = "DISK PLACE LAYER ...",
@@ -440,6 +521,27 @@ const struct command commands[] = {
 		  "penstock move db --limit 20M\n"
 		  "penstock move db --cancel\n",
 	  .flags = move_flags },
+	{ .name = "capture",
+	  .arguments = "PORT [--filter EXPRESSION] [--at PLACE] [--write FILE]",
+	  .least = 1,
+	  .most = 1,
+	  .summary = "show the packets of a port to Wireshark and the like",
+	  .description =
+		  "Writes the packets that come by at PORT, a NIC or an uplink, to standard output, in the "
+		  "format pcapng, until it is ended by a signal, or its reader goes. For as long as it runs "
+		  "there is a layer capture (see penstock-capture(7)) among those of the port; that goes "
+		  "with it, however it ends.\n\n"
+		  "If the reader is slower than the packets come some are missed; they are counted in what "
+		  "is written, and the packets themselves go their way at their pace.\n\n"
+		  "After SIGINT or SIGTERM it writes what there is, and the counters; a second signal ends "
+		  "it at once.",
+	  .example =
+		  "penstock capture web0 | wireshark -k -i -\n"
+		  "penstock capture web0 -f 'tcp port 80' --at inside | tshark -r -\n"
+		  "penstock capture inet --direction in -c 1000 -w inet.pcapng\n"
+		  "curl -sN --unix-socket penstock-api.sock http://penstock/v1/ports/web0/capture | "
+		  "tcpdump -r -\n",
+	  .flags = capture_flags },
 	{ .name = "config",
 	  .arguments = "",
 	  .summary = "print the configuration as it now is",
@@ -461,16 +563,19 @@ const struct command commands[] = {
 		  "devices of VM. The guest's memory must be shared with penstock, so it is "
 		  "among these options; --memory says how much it is, in place of QEMU's -m.\n\n"
 		  "Devices over vfio-user, such as ide and pvscsi, take QEMU 10.1 or later, and their "
-		  "options in JSON; a note on standard error says so.",
+		  "options in JSON; a note on standard error says so.\n\n"
+		  "QEMU before 9.1 crashes when a NIC over vhost-user starts with MSI-X and there is no KVM: "
+		  "there put vectors=0 in place of vectors=N.",
 	  .example = "penstock qemu-args web --memory 4G\n"
 		     "penstock qemu-args web --config /etc/penstock/penstock.yaml\n",
 	  .flags = qemu_flags },
 	{ .name = "help",
-	  .arguments = "[COMMAND | LAYER | BACK-END]",
+	  .arguments = "[COMMAND | DEVICE | LAYER | BACK-END | UPLINK]",
 	  .most = 2, /* two: for --names only */
-	  .summary = "explain a command, a layer or a back-end",
-	  .description = "Explains a command as its --help does, or a layer or back-end with its "
-			 "options and an example. Without an argument: lists all of them.",
+	  .summary = "explain a command, a device, a layer, a back-end or an uplink",
+	  .description =
+		  "Explains a command as its --help does, or a device, layer, back-end or uplink "
+		  "with its options and an example. Without an argument: lists all of them.",
 	  .example = "penstock help file\n",
 	  .flags = help_flags },
 	{ 0 },
@@ -525,7 +630,10 @@ static void print_options(const struct option *table, const char *prefix)
 	char text[300];
 
 	for (; table && table->name; table++) {
-		printf("  %s%s", prefix, table->name);
+		printf("  ");
+		if (*prefix && table->letter)
+			printf("-%c, ", table->letter);
+		printf("%s%s", prefix, table->name);
 		if (table->type == OPTION_BOOL && *prefix) {
 			printf("\n");
 		} else {
@@ -607,10 +715,33 @@ static int print_frontend(const struct frontend *frontend)
 	return 0;
 }
 
+static int print_uplink(const struct uplink_ops *ops)
+{
+	printf("%s - %s (uplink of a switch)\n\n", ops->name, ops->summary);
+	print_wrapped(ops->description, 0);
+	printf("\nOptions, below %s:\n", ops->name);
+	print_options(ops->options, "");
+	printf("\nOptions of all uplinks: see penstock-ports(7).\n\nExample:\n");
+	print_lines(ops->example);
+	return 0;
+}
+
+static int print_packet_layer(const struct packet_layer_ops *ops)
+{
+	printf("%s - %s (layer of packets)\n\n", ops->name, ops->summary);
+	print_wrapped(ops->description, 0);
+	printf("\nOptions:\n");
+	print_options(ops->options, "");
+	printf("\nExample:\n");
+	print_lines(ops->example);
+	return 0;
+}
+
 static int print_overview(void)
 {
 	printf("usage: penstock COMMAND ...\n\n"
-	       "Gives virtual machines their disks, over vhost-user and vfio-user.\n\nCommands:\n");
+	       "Gives virtual machines their disks and networks, over vhost-user and vfio-user.\n\n"
+	       "Commands:\n");
 	for (const struct command *command = commands; command->name; command++)
 		printf("  %-12s %s\n", command->name, command->summary);
 	printf("\nDevices:\n");
@@ -624,7 +755,14 @@ static int print_overview(void)
 	for (unsigned i = 0; layer_registry[i]; i++)
 		if (!layer_registry[i]->backend)
 			printf("  %-10s %s\n", layer_registry[i]->name, layer_registry[i]->summary);
-	printf("\npenstock COMMAND --help tells more, penstock help NAME of a device, a\nlayer or a back-end;\n"
+	printf("\nUplinks of switches:\n");
+	for (unsigned i = 0; uplink_registry[i]; i++)
+		printf("  %-10s %s\n", uplink_registry[i]->name, uplink_registry[i]->summary);
+	printf("\nLayers of packets, on ports of switches:\n");
+	for (unsigned i = 0; packet_layer_registry[i]; i++)
+		printf("  %-10s %s\n", packet_layer_registry[i]->name,
+		       packet_layer_registry[i]->summary);
+	printf("\npenstock COMMAND --help tells more, penstock help NAME of a device, a\nlayer, a back-end or an uplink;\n"
 	       "penstock --version tells which this is.\n");
 	return 0;
 }
@@ -668,6 +806,12 @@ static int print_following(const struct command *command)
 			printf("%s\n", frontend_registry[i]->name);
 		for (unsigned i = 0; layer_registry[i]; i++)
 			printf("%s\n", layer_registry[i]->name);
+		for (unsigned i = 0; uplink_registry[i]; i++)
+			printf("%s\n", uplink_registry[i]->name);
+		for (unsigned i = 0; packet_layer_registry[i]; i++)
+			printf("%s\n", packet_layer_registry[i]->name);
+	} else if (!strcmp(command->name, "set-port")) {
+		print_names(port_options, "", "=");
 	}
 	return 0;
 }
@@ -685,6 +829,8 @@ static int print_values(const char *option)
 	snprintf(name, sizeof name, "%.*s", (int)strcspn(option, "="), option);
 	for (unsigned t = 0; !row && t < sizeof tables / sizeof *tables; t++)
 		row = options_find(tables[t], name);
+	if (!row)
+		row = options_find(port_options, name);
 	if (!row)
 		row = options_find(create_options, name);
 	for (unsigned i = 0; !row && layer_registry[i]; i++)
@@ -725,6 +871,10 @@ static int unknown_topic(const char *name)
 		suggest_offer(&nearest, frontend_registry[i]->name);
 	for (unsigned i = 0; layer_registry[i]; i++)
 		suggest_offer(&nearest, layer_registry[i]->name);
+	for (unsigned i = 0; uplink_registry[i]; i++)
+		suggest_offer(&nearest, uplink_registry[i]->name);
+	for (unsigned i = 0; packet_layer_registry[i]; i++)
+		suggest_offer(&nearest, packet_layer_registry[i]->name);
 	fprintf(stderr, "penstock: no command, device, layer or back-end '%s'%s%s%s\n", name,
 		nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
 		nearest.best ? "'?" : ", see penstock --help");
@@ -743,11 +893,19 @@ int command_help(const struct invocation *in)
 	}
 	if (!name)
 		return print_overview();
-	if (command_find(name))
-		return print_command(command_find(name));
+	if (command_find(name)) {
+		print_command(command_find(name));
+		if (!packet_layer_find(name))
+			return 0;
+		printf("\n"); /* capture is a layer, too */
+	}
 	if (frontend_find(name))
 		return print_frontend(frontend_find(name));
 	if (layer_find(name))
 		return print_layer(layer_find(name));
+	if (uplink_find(name))
+		return print_uplink(uplink_find(name));
+	if (packet_layer_find(name))
+		return print_packet_layer(packet_layer_find(name));
 	return unknown_topic(name);
 }

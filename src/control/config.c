@@ -103,7 +103,7 @@ const char config_embedded[] = "api: ./penstock-api.sock\n"
 /* --- small checks ------------------------------------------------------------------- */
 
 /* Names are part of paths of the API, of labels of metrics, and of options of QEMU. */
-static void check_name(struct mistakes *mistakes, const struct node *node, const char *where)
+void config_check_name(struct mistakes *mistakes, const struct node *node, const char *where)
 {
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 	size_t length = strlen(node->key);
@@ -360,7 +360,7 @@ static void read_disk(struct mistakes *mistakes, const struct node *node, struct
 		mistake_no_memory(mistakes);
 		return;
 	}
-	check_name(mistakes, node, "disks");
+	config_check_name(mistakes, node, "disks");
 	if (!reading_must_be(mistakes, node, where, NODE_MAPPING, "its options and its stack"))
 		return;
 	reading_options(mistakes, node, where, disk_options, &disk->config, others);
@@ -473,6 +473,35 @@ static void check_settings(struct mistakes *mistakes, const struct node *node, c
 	free(units);
 }
 
+static bool has_nic(const struct config_vm *vm, unsigned nic)
+{
+	for (unsigned d = 0; d < vm->count; d++)
+		for (unsigned u = 0; u < vm->devices[d].count; u++)
+			if (vm->devices[d].units[u].nic == nic)
+				return true;
+	return false;
+}
+
+/* The unit of a device that is a NIC: there is one device for each NIC. */
+static void read_nic(struct mistakes *mistakes, const struct node *node, const char *where,
+		     const struct config *config, struct config_device *device)
+{
+	struct config_unit *unit = &device->units[device->count++];
+	unsigned nic;
+
+	*unit = (struct config_unit){ .disk = CONFIG_NO_DISK, .nic = CONFIG_NO_NIC };
+	if (!reading_must_be(mistakes, node, where, NODE_SCALAR, "the name of a NIC"))
+		return;
+	nic = config_read_nic_name(mistakes, node, where, device->frontend->name, config);
+	for (unsigned v = 0; nic != CONFIG_NO_NIC && v < config->vm_count; v++)
+		if (has_nic(&config->vms[v], nic))
+			reading_wrong(mistakes, node, where,
+				      "%s: NIC '%s' is a device of VM '%s' already; expected each "
+				      "NIC once",
+				      device->frontend->name, node->text, config->vms[v].name);
+	unit->nic = nic;
+}
+
 /* One unit: the name of a disk, or a mapping of options with `disk` among them. */
 static void read_unit(struct mistakes *mistakes, const struct node *node, const char *where,
 		      const struct config *config, struct config_device *device)
@@ -483,6 +512,7 @@ static void read_unit(struct mistakes *mistakes, const struct node *node, const 
 	const struct node *disk = node->type == NODE_SCALAR ? node : node_find(node, "disk");
 
 	unit->disk = CONFIG_NO_DISK;
+	unit->nic = CONFIG_NO_NIC;
 	if (frontend->unit_settings_size) {
 		unit->settings = must(calloc(1, frontend->unit_settings_size));
 		options_init(frontend->unit_options, unit->settings);
@@ -513,7 +543,10 @@ static void read_units(struct mistakes *mistakes, const struct node *node, const
 
 	if (node->type != NODE_SEQUENCE || frontend->units == 1) {
 		device->units = must(calloc(1, sizeof *device->units));
-		read_unit(mistakes, node, where, config, device);
+		if (frontend->nic)
+			read_nic(mistakes, node, where, config, device);
+		else
+			read_unit(mistakes, node, where, config, device);
 		return;
 	}
 	device->units = must(calloc(node_count(node) + 1, sizeof *device->units));
@@ -583,8 +616,9 @@ static const struct node *read_kind(struct mistakes *mistakes, const struct node
 	if (units)
 		return units;
 	for (unsigned i = 0; frontend_registry[i] && n < sizeof known; i++)
-		n += (size_t)snprintf(known + n, sizeof known - n, "%s'%s: DISK'", n ? ", " : "",
-				      frontend_registry[i]->name);
+		n += (size_t)snprintf(known + n, sizeof known - n, "%s'%s: %s'", n ? ", " : "",
+				      frontend_registry[i]->name,
+				      frontend_registry[i]->nic ? "NIC" : "DISK");
 	if (node->first) {
 		nearest = suggest_for(node->first->key);
 		for (unsigned i = 0; frontend_registry[i]; i++)
@@ -640,7 +674,7 @@ static void read_vm(struct mistakes *mistakes, const struct node *node, struct c
 
 	snprintf(where, sizeof where, "VM '%s'", node->key);
 	vm->name = must(strdup(node->key));
-	check_name(mistakes, node, "vms");
+	config_check_name(mistakes, node, "vms");
 	if (!reading_must_be(mistakes, node, where, NODE_SEQUENCE, "a list of its devices"))
 		return;
 	if (!node->first)
@@ -674,14 +708,49 @@ static const struct node *section(struct mistakes *mistakes, const struct node *
 	return NULL;
 }
 
+/* True if @tree has one of the sections that make up networks. */
+static bool has_network(const struct node *tree)
+{
+	return node_find(tree, "switches") || node_find(tree, "nics") || node_find(tree, "uplinks");
+}
+
+static void read_disks(struct config *config, const struct node *tree, struct mistakes *mistakes)
+{
+	const struct node *disks;
+
+	if (!node_find(tree, "disks") && has_network(tree))
+		return;
+	disks = section(mistakes, tree, "disks", "a name with options for each disk");
+	if (!disks)
+		return;
+	config->disks = must(calloc(node_count(disks) + 1, sizeof *config->disks));
+	for (const struct node *node = disks->first; node; node = node->next)
+		read_disk(mistakes, node, &config->disks[config->disk_count++]);
+}
+
+static void read_vms(struct config *config, const struct node *tree, struct mistakes *mistakes)
+{
+	const struct node *vms;
+
+	if (!node_find(tree, "vms") && (node_find(tree, "nbd") || node_find(tree, "uplinks")))
+		return;
+	vms = section(mistakes, tree, "vms",
+		      "a name with a list of devices for each VM, or 'nbd' or 'uplinks' instead");
+	if (!vms)
+		return;
+	config->vms = must(calloc(node_count(vms) + 1, sizeof *config->vms));
+	for (const struct node *node = vms->first; node; node = node->next)
+		read_vm(mistakes, node, config);
+}
+
 bool config_read(struct config *config, const struct node *tree, struct mistakes *mistakes)
 {
-	static const char *const others[] = { "disks", "vms", "nbd", NULL };
-	const struct node *disks, *vms, *nbd;
+	static const char *const others[] = { "disks", "vms",     "nbd", "switches",
+					      "nics",  "uplinks", NULL };
 	unsigned cpus[CONFIG_CPUS];
 
 	if (!reading_must_be(mistakes, tree, "", NODE_MAPPING,
-			     "'disks:' and 'vms:' or 'nbd:' at least"))
+			     "'disks:' or 'switches:', and 'vms:' or 'nbd:' at least"))
 		return false;
 	reading_options(mistakes, tree, "", config_options, config, others);
 	if (config->cpus && !config_cpus(config->cpus, cpus))
@@ -689,25 +758,12 @@ bool config_read(struct config *config, const struct node *tree, struct mistakes
 			mistakes, node_find(tree, "cpus"), "",
 			"cpus: '%s' is not understood; expected cores such as 1, 0-3 or 0,2,4-7",
 			config->cpus);
-
-	disks = section(mistakes, tree, "disks", "a name with options for each disk");
-	if (disks) {
-		config->disks = must(calloc(node_count(disks) + 1, sizeof *config->disks));
-		for (const struct node *node = disks->first; node; node = node->next)
-			read_disk(mistakes, node, &config->disks[config->disk_count++]);
-	}
-	nbd = node_find(tree, "nbd");
-	vms = nbd && !node_find(tree, "vms")
-		      ? NULL
-		      : section(mistakes, tree, "vms",
-				"a name with a list of devices for each VM, or 'nbd' instead");
-	if (vms) {
-		config->vms = must(calloc(node_count(vms) + 1, sizeof *config->vms));
-		for (const struct node *node = vms->first; node; node = node->next)
-			read_vm(mistakes, node, config);
-	}
-	if (nbd)
-		config_read_nbd(config, nbd, mistakes);
+	read_disks(config, tree, mistakes);
+	config_read_net(config, tree, mistakes);
+	read_vms(config, tree, mistakes);
+	config_check_net(config, tree, mistakes);
+	if (node_find(tree, "nbd"))
+		config_read_nbd(config, node_find(tree, "nbd"), mistakes);
 	return !mistakes->fatal;
 }
 
@@ -746,6 +802,7 @@ void config_release(struct config *config)
 		free(vm->name);
 	}
 	free(config->vms);
+	config_release_net(config);
 	config_release_nbd(config);
 	state_free(config->kept);
 	options_release(config_options, config);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* config.h - what a user wants served: disks, VMs with devices, and by how many loops */
+/* config.h - what a user wants served: disks, networks, VMs with devices, and by how many loops */
 #pragma once
 
 #include <limits.h>
@@ -7,6 +7,10 @@
 
 #include "frontend/frontend.h"
 #include "layer/disk.h"
+#include "packet/nic.h"
+#include "packet/packet_layer.h"
+#include "packet/uplink.h"
+#include "packet/vswitch.h"
 #include "util/option.h"
 
 struct error;
@@ -27,12 +31,31 @@ struct config_disk {
 
 /** One unit of a device. */
 struct config_unit {
-	unsigned disk;  /**< index into config.disks; CONFIG_NO_DISK: an empty drive */
+	unsigned disk;  /**< index into config.disks; CONFIG_NO_DISK: an empty drive, or a NIC */
+	unsigned nic;   /**< index into config.nics; CONFIG_NO_NIC: it is none */
 	void *settings; /**< by the front-end's unit_options; NULL if it has none */
 };
 
 /** No disk: of a drive without a medium. */
 #define CONFIG_NO_DISK UINT_MAX
+#define CONFIG_NO_NIC  UINT_MAX
+
+/** One switch. */
+struct config_switch {
+	char *name;
+	struct vswitch_config config;
+};
+
+/** What is plugged into a switch: a NIC of a VM, or an uplink. */
+struct config_port {
+	char *name;
+	struct port_config config;
+	struct packet_layer_config *layers; /**< first is next to the device */
+	unsigned layer_count;
+	struct nic_config nic;        /**< of a NIC */
+	const struct uplink_ops *ops; /**< of an uplink: its kind; NULL: it is a NIC */
+	void *settings;               /**< of an uplink, by ops->options */
+};
 
 /** One device of a VM. */
 struct config_device {
@@ -69,6 +92,10 @@ struct config {
 
 	struct config_disk *disks;
 	unsigned disk_count;
+	struct config_switch *switches;
+	unsigned switch_count;
+	struct config_port *nics, *uplinks;
+	unsigned nic_count, uplink_count;
 	struct config_vm *vms;
 	unsigned vm_count;
 	struct nbd_config *nbds; /**< servers of NBD, see transport/nbd.h */
@@ -99,6 +126,31 @@ bool config_read_stack(struct stack_config *stack, const struct node *list,
 /** Reads one disk, whose name is the key of @node, as config_read() does. @disk is zero before. */
 bool config_read_disk(struct config_disk *disk, const struct node *node, struct mistakes *mistakes);
 void config_release_disk(struct config_disk *disk);
+
+/**
+ * Reads a list of layers of packets, for a port with @facts, as config_read() does. The list and
+ * what is in it are the caller's, also after a mistake.
+ */
+bool config_read_packet_layers(struct packet_layer_config **layers, unsigned *count,
+			       const struct node *list, const struct port_facts *facts,
+			       struct mistakes *mistakes);
+void config_release_packet_layers(struct packet_layer_config *layers, unsigned count);
+
+/** A copy of @from, of @ops; NULL: no memory. */
+void *config_copy_settings(const struct option *options, size_t size, const void *from);
+
+/** What layers may know of the port that @port becomes. */
+struct port_facts config_port_facts(const struct config_port *port);
+
+/**
+ * What config_read() would say of a port called @name with other options than it has in @config,
+ * as far as other ports are concerned. 0, or -errno with @err, whose text begins with the option.
+ */
+int config_check_port(const struct config *config, const char *name,
+		      const struct port_config *config_of, struct error *err);
+
+/** Reads a MAC address of one station, not of a group. 0, or -EINVAL. */
+int config_mac(const char *text, uint8_t mac[6]);
 
 /**
  * Whether a disk that is in a unit of VM @there may be in one of VM @here as well: a disk that is

@@ -93,7 +93,7 @@ void config_check_files(const struct node *tree, struct mistakes *mistakes)
 	const struct node *disks = node_find(tree, "disks"), *vms = node_find(tree, "vms"),
 			  *nbd = node_find(tree, "nbd");
 
-	for (const struct node *disk = disks->first; disk; disk = disk->next)
+	for (const struct node *disk = disks ? disks->first : NULL; disk; disk = disk->next)
 		check_stack(
 			(struct place){ .mistakes = mistakes,
 					.disk = disk->key,

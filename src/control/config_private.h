@@ -8,6 +8,20 @@
 unsigned config_read_disk_name(struct mistakes *mistakes, const struct node *node,
 			       const char *where, const char *kind, const struct config *config);
 
+/** Checks that the key of @node, in @where, can be a name. */
+void config_check_name(struct mistakes *mistakes, const struct node *node, const char *where);
+
+/** Reads `switches`, `nics` and `uplinks`, those that are there; before VMs, which have NICs. */
+void config_read_net(struct config *config, const struct node *tree, struct mistakes *mistakes);
+/** What can only be checked when VMs have been read, too. */
+void config_check_net(const struct config *config, const struct node *tree,
+		      struct mistakes *mistakes);
+void config_release_net(struct config *config);
+
+/** The index of the NIC that @node names; CONFIG_NO_NIC, after a mistake about @kind, if none. */
+unsigned config_read_nic_name(struct mistakes *mistakes, const struct node *node, const char *where,
+			      const char *kind, const struct config *config);
+
 /** Reads the list under `nbd`, when disks and VMs are read. */
 void config_read_nbd(struct config *config, const struct node *list, struct mistakes *mistakes);
 void config_release_nbd(struct config *config);

@@ -47,8 +47,7 @@ static bool has_default(const struct option *row, const char *text)
 	return !strcmp(text, usual);
 }
 
-/* Adds to @json the options of @object that are not as they are by default. */
-static int add_settings(json_t *json, const struct option *table, const void *object)
+int config_write_options(json_t *json, const struct option *table, const void *object)
 {
 	char text[1024];
 	int ret = 0;
@@ -124,7 +123,7 @@ json_t *config_write_disk(const struct daemon *daemon, const struct disk *disk)
 	json_t *stack = becoming ? json_deep_copy(becoming) : stack_tree_of(disk);
 
 	forget_creation(stack);
-	if (add_settings(json, disk_options, &disk->config) || set_size(json, disk) ||
+	if (config_write_options(json, disk_options, &disk->config) || set_size(json, disk) ||
 	    set_block_size(json, disk) ||
 	    json_object_set_new(json, "stack", stack ? stack_tree_short(stack) : NULL)) {
 		json_decref(json);
@@ -162,7 +161,7 @@ static json_t *write_unit(const struct frontend *frontend, const struct device_u
 	if (unit->disk && !ret)
 		ret = json_object_set_new(json, "disk", json_string(unit->disk->name));
 	if (unit->settings && !ret)
-		ret = add_settings(json, frontend->unit_options, unit->settings);
+		ret = config_write_options(json, frontend->unit_options, unit->settings);
 	if (!ret)
 		ret = set_place(json, frontend->unit_options, unit);
 	/* A drive that has, or had, a disk of another kind stays what it is. */
@@ -180,6 +179,8 @@ json_t *config_write_units(const struct daemon_device *slot)
 	const struct frontend *frontend = slot->config->frontend;
 	json_t *units;
 
+	if (frontend->nic)
+		return json_string(device->units[0].port->name);
 	if (frontend->units == 1)
 		return json_string(device->units[0].disk->name);
 	units = json_array();
@@ -199,7 +200,7 @@ static json_t *write_device(const struct daemon_device *slot)
 
 	if (!json_object_set_new(json, frontend->name, config_write_units(slot)) &&
 	    !json_object_set_new(json, "socket", json_string(slot->config->socket)) &&
-	    !add_settings(json, frontend->options, slot->config->settings))
+	    !config_write_options(json, frontend->options, slot->config->settings))
 		return json;
 	json_decref(json);
 	return NULL;
@@ -245,7 +246,7 @@ static json_t *write_server(const struct daemon *daemon, const struct nbd_config
 {
 	json_t *json = json_object(), *names;
 	bool locked = false;
-	int ret = add_settings(json, nbd_options, nbd);
+	int ret = config_write_options(json, nbd_options, nbd);
 
 	if (!nbd->all && !ret) {
 		names = write_names(daemon, nbd, &locked);
@@ -285,7 +286,7 @@ json_t *config_write(const struct daemon *daemon)
 {
 	const struct config *config = daemon->config;
 	json_t *json = json_object(), *disks = json_object(), *vms = json_object();
-	int ret = json && disks && vms ? add_settings(json, config_options, config) : -1;
+	int ret = json && disks && vms ? config_write_options(json, config_options, config) : -1;
 
 	for (unsigned i = 0; i < daemon->disk_count && !ret; i++)
 		ret = json_object_set_new(disks, daemon->disks[i]->name,
@@ -293,8 +294,13 @@ json_t *config_write(const struct daemon *daemon)
 	for (unsigned i = 0; i < config->vm_count && !ret; i++)
 		ret = json_object_set_new(vms, config->vms[i].name,
 					  write_vm(daemon, &config->vms[i]));
-	if (!ret)
-		ret = json_object_set(json, "disks", disks) || json_object_set(json, "vms", vms);
+	/* Where there are networks, there need be no disks; and no VMs beside uplinks. */
+	if (!ret && (json_object_size(disks) || !config->switch_count))
+		ret = json_object_set(json, "disks", disks);
+	if (!ret && config->switch_count)
+		ret = config_write_net(daemon, json);
+	if (!ret && (json_object_size(vms) || !config->uplink_count))
+		ret = json_object_set(json, "vms", vms);
 	if (!ret && config->nbd_count)
 		ret = json_object_set_new(json, "nbd", write_servers(daemon));
 	json_decref(disks);

@@ -3,11 +3,11 @@
  * daemon.c - start-up and shutdown
  *
  * This thread runs the control loop; the loops that serve queues have threads of their
- * own. Start-up is the control loop's first message: loops, disks, devices, sockets, exports, API,
- * in this order, and only then are we ready. There is one way down, whether a signal came or
- * starting failed half way: what is in flight drains, then everything is closed in the
- * reverse order. So nothing starts half. Whatever must end before anything is closed (a server, a
- * disk that is being opened, a change of a unit) holds the daemon.
+ * own. Start-up is the control loop's first message: loops, disks, switches, devices, uplinks,
+ * sockets, exports, API, in this order, and only then are we ready. There is one way down, whether
+ * a signal came or starting failed half way: what is in flight drains, then everything is closed in
+ * the reverse order. So nothing starts half. Whatever must end before anything is closed (a server,
+ * a disk that is being opened, a change of a unit) holds the daemon.
  *
  * Signals are blocked, and read from a descriptor that the control loop watches.
  */
@@ -27,6 +27,7 @@
 #include "control/config.h"
 #include "control/exports.h"
 #include "control/moves.h"
+#include "control/networks.h"
 #include "control/notify.h"
 #include "control/records.h"
 #include "control/state.h"
@@ -34,6 +35,8 @@
 #include "layer/disk.h"
 #include "loop/workers.h"
 #include "memory/memory.h"
+#include "packet/port.h"
+#include "packet/vswitch.h"
 #include "transport/transport.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -131,6 +134,7 @@ static struct device *create_device(struct daemon *d, const struct config_vm *vm
 				    const struct config_device *config, struct error *err)
 {
 	struct unit_plan *units = must(calloc(config->count + 1, sizeof *units));
+	struct nic_plan nic;
 	struct device_plan plan = {
 		.vm = vm->name,
 		.name = config->name,
@@ -146,6 +150,10 @@ static struct device *create_device(struct daemon *d, const struct config_vm *vm
 
 		units[i].settings = unit->settings;
 		units[i].disk = unit->disk == CONFIG_NO_DISK ? NULL : d->disks[unit->disk];
+		if (unit->nic != CONFIG_NO_NIC) {
+			nic = networks_plan(d, unit->nic);
+			units[i].nic = &nic;
+		}
 	}
 	device = config->frontend->create(&plan, err);
 	free(units);
@@ -187,7 +195,10 @@ static void log_device(const struct daemon_device *slot)
 
 		if (!unit->present)
 			continue;
-		if (unit->disk)
+		if (unit->port)
+			log_info("VM %s: %s: NIC %s on switch %s", slot->vm->name, device->name,
+				 unit->port->name, vswitch_name(unit->port->vswitch));
+		else if (unit->disk)
 			log_info("VM %s: %s%s%s: disk %s (%s)", slot->vm->name, device->name,
 				 *unit->name ? "/" : "", unit->name, unit->disk->name,
 				 format_size(atomic_load(&unit->disk->size), size, sizeof size));
@@ -228,21 +239,36 @@ static int open_api(struct daemon *d, struct error *err)
 
 static void stop(struct daemon *d);
 
+static void fail(struct daemon *d, const struct error *err)
+{
+	log_error("%s", err->text);
+	d->status = 1;
+	stop(d);
+}
+
+/* The second half of it, when the layers of all ports are in force. */
+static void serve(struct daemon *d)
+{
+	struct error err = { 0 };
+
+	if (state_begin(d, &err) || listen_for_vmms(d, &err) || exports_open(d, &err) ||
+	    open_api(d, &err)) {
+		fail(d, &err);
+		return;
+	}
+	networks_start(d);
+	d->started = loop_now(d->control);
+	notify("READY=1\nSTATUS=Serving.");
+}
+
 static void start(struct loop_message *message)
 {
 	struct daemon *d = container_of(message, struct daemon, start);
 	struct error err = { 0 };
 
-	if (start_loops(d, &err) || open_disks(d, &err) || create_devices(d, &err) ||
-	    state_begin(d, &err) || listen_for_vmms(d, &err) || exports_open(d, &err) ||
-	    open_api(d, &err)) {
-		log_error("%s", err.text);
-		d->status = 1;
-		stop(d);
-		return;
-	}
-	d->started = loop_now(d->control);
-	notify("READY=1\nSTATUS=Serving.");
+	if (start_loops(d, &err) || open_disks(d, &err) || networks_open(d, &err) ||
+	    create_devices(d, &err) || networks_connect(d, serve, &err))
+		fail(d, &err);
 }
 
 /* --- shutdown: the same backwards --------------------------------------------------- */
@@ -305,13 +331,19 @@ static void all_closed(struct loop_message *message)
 		stop_disks(d);
 		return;
 	}
-	while (d->device_count) {
-		struct device *device = d->devices[--d->device_count].device;
+	if (!d->devices_destroyed) {
+		d->devices_destroyed = true;
+		while (d->device_count) {
+			struct device *device = d->devices[--d->device_count].device;
 
-		device->ops->destroy(device);
+			device->ops->destroy(device);
+		}
+		networks_wait(d);
+		return;
 	}
 	for (unsigned i = 0; i < d->loop_count; i++)
 		loop_stop(d->loops[i]);
+	networks_close(d);
 	while (d->loop_count)
 		loop_destroy(d->loops[--d->loop_count]);
 	workers_end();
@@ -348,6 +380,7 @@ static void stop(struct daemon *d)
 		slot->server = NULL;
 		slot->config->frontend->transport->close(server, server_closed, d);
 	}
+	networks_stop(d);
 	exports_close(d);
 	daemon_let_go(d);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* daemon.h - what runs: loops, disks, devices and the control API; see daemon.c */
+/* daemon.h - what runs: loops, disks, networks, devices and the control API; see daemon.c */
 #pragma once
 
 #include <stdbool.h>
@@ -16,6 +16,8 @@ struct device;
 struct disk;
 struct error;
 struct exports;
+struct networks;
+struct port;
 
 /** One device of one VM, and its server. */
 struct daemon_device {
@@ -36,19 +38,20 @@ struct daemon {
 	unsigned next_home;            /**< which loop the next disk has for its layers' work */
 	struct daemon_device *devices; /**< in the order of the configuration */
 	unsigned device_count;
-	struct list openings;    /**< disks that are being opened, see disks.c */
-	struct list closings;    /**< disks that are being closed, likewise */
-	struct list records;     /**< of each of @disks, see records.h */
-	struct list changes;     /**< changes of units that are under way, see units.c */
-	struct exports *exports; /**< to NBD clients, see exports.c; NULL: none */
+	struct list openings;      /**< disks that are being opened, see disks.c */
+	struct list closings;      /**< disks that are being closed, likewise */
+	struct list records;       /**< of each of @disks, see records.h */
+	struct list changes;       /**< changes of units that are under way, see units.c */
+	struct exports *exports;   /**< to NBD clients, see exports.c; NULL: none */
+	struct networks *networks; /**< switches and uplinks, see networks.c; NULL: none */
 	struct api *api;
 	struct loop_watch *signals;
 	int signal_fd;
 	uint64_t started; /**< ns, loop_now() when it was ready */
 	bool ending;
-	bool disks_stopped; /**< at the end */
-	unsigned holds;     /**< see daemon_hold() */
-	int status;         /**< to exit with */
+	bool disks_stopped, devices_destroyed; /**< at the end */
+	unsigned holds;                        /**< see daemon_hold() */
+	int status;                            /**< to exit with */
 	struct loop_message start, end;
 };
 
@@ -67,3 +70,6 @@ void daemon_start_disk(struct daemon *daemon, struct disk *disk);
 
 /** The disk called @name, or NULL. */
 struct disk *daemon_disk(const struct daemon *daemon, const char *name);
+
+/** The port called @name, of any switch, or NULL. */
+struct port *daemon_port(const struct daemon *daemon, const char *name);

@@ -110,6 +110,18 @@ static bool being_closed(const struct daemon *daemon, const char *name)
 	return false;
 }
 
+/* Disks and ports share one space of names. */
+static bool is_port_name(const struct config *config, const char *name)
+{
+	for (unsigned i = 0; i < config->nic_count; i++)
+		if (!strcmp(config->nics[i].name, name))
+			return true;
+	for (unsigned i = 0; i < config->uplink_count; i++)
+		if (!strcmp(config->uplinks[i].name, name))
+			return true;
+	return false;
+}
+
 int disks_open(struct daemon *daemon, struct config_disk *config, struct waiter *waiter,
 	       struct error *err)
 {
@@ -118,6 +130,8 @@ int disks_open(struct daemon *daemon, struct config_disk *config, struct waiter 
 
 	if (daemon_disk(daemon, config->name))
 		ret = error_set(err, EEXIST, "there is a disk '%s' already", config->name);
+	else if (is_port_name(daemon->config, config->name))
+		ret = error_set(err, EEXIST, "'%s' is the name of a port", config->name);
 	else if (being_opened(daemon, config->name))
 		ret = error_set(err, EEXIST, "disk '%s' is being opened already", config->name);
 	else if (being_closed(daemon, config->name))

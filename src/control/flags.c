@@ -12,14 +12,24 @@ enum flag_result flags_next(int argc, char **argv, const struct flag *flags, uns
 {
 	static char letter[] = "-?";
 	struct option options[FLAGS + 1] = { 0 };
+	char letters[2 * FLAGS + 2] = ":", *end = letters + 1;
 	int found;
 
-	for (unsigned i = 0; i < count && i < FLAGS; i++)
+	for (unsigned i = 0; i < count && i < FLAGS; i++) {
 		options[i] = (struct option){ .name = flags[i].name,
 					      .has_arg = flags[i].has_value,
 					      .val = FIRST + (int)i };
+		if (flags[i].letter) {
+			*end++ = flags[i].letter;
+			if (flags[i].has_value)
+				*end++ = ':';
+		}
+	}
 	opterr = 0;
-	found = getopt_long(argc, argv, ":", options, NULL);
+	found = getopt_long(argc, argv, letters, options, NULL);
+	for (unsigned i = 0; i < count && i < FLAGS; i++)
+		if (found > 0 && found == flags[i].letter)
+			found = FIRST + (int)i;
 	if (found == -1) {
 		*index = optind;
 		return FLAG_END;

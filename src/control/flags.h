@@ -7,9 +7,10 @@
 /** Most flags of one command. */
 #define FLAGS 32
 
-/** "--NAME" or "--NAME VALUE". */
+/** "--NAME" or "--NAME VALUE", or with a letter in place of "--NAME": "-L". */
 struct flag {
 	const char *name;
+	char letter; /**< 0: none */
 	bool has_value;
 };
 

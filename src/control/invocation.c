@@ -58,6 +58,7 @@ static void know(struct known *known, const struct option *row, bool setting)
 	for (; row && row->name && known->count < FLAGS - 1; row++) {
 		known->flags[known->count] =
 			(struct flag){ .name = row->name,
+				       .letter = row->letter,
 				       .has_value = setting || row->type != OPTION_BOOL };
 		known->rows[known->count] = row;
 		known->setting[known->count++] = setting;

@@ -15,8 +15,10 @@ struct invocation {
 	struct node *settings; /**< flags that are of config_options: a mapping */
 
 	/* NULL: not given */
-	char *api, *at, *config, *iso, *keep, *limit, *nbd_socket, *socket;
-	uint64_t memory; /**< bytes */
+	char *api, *at, *config, *direction, *filter, *iso, *keep, *limit, *nbd_socket, *socket;
+	char *write;
+	uint64_t memory, snap_length; /**< bytes */
+	uint64_t packets;
 	bool cancel, detach, force, json, names, wipe;
 };
 

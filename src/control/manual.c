@@ -125,7 +125,10 @@ static void option_list(const struct option *table)
 static void flag_items(const struct option *table, bool program)
 {
 	for (; table && table->name; table++) {
-		fprintf(out, ".It Fl Fl %s%s\n", table->name,
+		fputs(".It ", out);
+		if (table->letter)
+			fprintf(out, "Fl %c , ", table->letter);
+		fprintf(out, "Fl Fl %s%s\n", table->name,
 			program || table->type != OPTION_BOOL ? " Ar value" : "");
 		option_text(table, !program);
 	}
@@ -147,18 +150,37 @@ static void see_also(const char *pages)
 	fputs(pages, out);
 }
 
+static void kind_item(const char *name, const char *summary)
+{
+	fprintf(out, ".It Cm %s\n", name);
+	escaped(summary, strlen(summary));
+	fprintf(out, "; see\n.Xr penstock-%s 7 .\n", name);
+}
+
+/* All uplinks, and all layers of packets. */
+static void packet_kinds(void)
+{
+	fputs(".Bl -tag -width Ds\n", out);
+	for (unsigned i = 0; uplink_registry[i]; i++)
+		kind_item(uplink_registry[i]->name, uplink_registry[i]->summary);
+	for (unsigned i = 0; packet_layer_registry[i]; i++)
+		kind_item(packet_layer_registry[i]->name, packet_layer_registry[i]->summary);
+	fputs(".El\n", out);
+}
+
 static void write_overview(void)
 {
-	header("penstock", '1', "gives virtual machines their disks");
+	header("penstock", '1', "gives virtual machines their disks and networks");
 	section("SYNOPSIS");
 	fputs(".Nm penstock\n.Ar command\n.Op Ar argument ...\n.Nm penstock\n.Fl Fl help\n"
 	      ".Nm penstock\n.Fl Fl version\n",
 	      out);
 	section("DESCRIPTION");
-	prose("Penstock is the I/O virtualization layer of a host. It serves virtual disks to "
-	      "virtual machines over vhost-user: to QEMU, Cloud Hypervisor, crosvm and others; and to "
+	prose("Penstock is the I/O virtualization layer of a host. It serves virtual disks and NICs to "
+	      "virtual machines over vhost-user: to QEMU, Cloud Hypervisor, crosvm and others; and disks to "
 	      "tools over NBD. A disk is a stack of layers over a back-end, which holds the bytes; its size, block "
-	      "size and write cache are its own.\n\n"
+	      "size and write cache are its own. A NIC is a port of a switch, with layers of its own; "
+	      "uplinks join the switch to the host's network and to others.\n\n"
 	      "It needs no root, no hugepages and no kernel module. An idle disk costs no CPU. "
 	      "When penstock ends, however it ends, and starts again, the guests go on where they "
 	      "were.\n\n"
@@ -175,7 +197,9 @@ static void write_overview(void)
 		escaped(layer_registry[i]->summary, strlen(layer_registry[i]->summary));
 		fprintf(out, "; see\n.Xr penstock-%s 7 .\n", layer_registry[i]->name);
 	}
-	fputs(".El\n", out);
+	fputs(".El\n.Pp\nUplinks of switches, and layers of packets, see\n.Xr penstock-ports 7 ,\nare:\n",
+	      out);
+	packet_kinds();
 	section("ENVIRONMENT");
 	fputs(".Bl -tag -width Ds\n"
 	      ".It Ev PENSTOCK_API\n"
@@ -286,12 +310,23 @@ static void write_configuration(const char *example)
 		escaped(layer_registry[i]->summary, strlen(layer_registry[i]->summary));
 		fprintf(out, "; see\n.Xr penstock-%s 7 .\n", layer_registry[i]->name);
 	}
-	fputs(".El\n.Ss VMs\n", out);
+	fputs(".El\n.Ss Networks\n", out);
+	prose("Below switches, each name is that of a switch, with its options or {}. Below nics, each name is "
+	      "that of a virtual network card: the switch that it is plugged into, its mac, other options of a "
+	      "port, and layers, a list as that of a disk's stack, the layer next to the card first. A device of "
+	      "a VM names it. Below uplinks, each name is that of what else is plugged into a switch: its "
+	      "switch, one kind with that kind's options in a mapping, options of a port, and layers.\n\n"
+	      "NICs, uplinks and disks have names of their own each, since commands take any of them. "
+	      "With switches there need be no disks, and with uplinks no vms. All options, kinds of uplinks and "
+	      "layers of packets are in");
+	fputs(".Xr penstock-ports 7 .\n", out);
+	fputs(".Ss VMs\n", out);
 	prose("Below vms, each name is that of a VM, with a list of its devices. Each device is a "
 	      "mapping: its kind with the name of its disk, as in virtio-blk: data, and its "
 	      "options. Kinds that have several units take a list of them, each the name of a disk "
 	      "or a mapping of options of the unit with disk among them. A disk can be in one unit "
-	      "only; one that is read-only or shared, in one of each VM. In messages and commands "
+	      "only; one that is read-only or shared, in one of each VM. A kind that is a NIC, such as "
+	      "virtio-net, takes the name of a NIC, which one device has. In messages and commands "
 	      "devices are called by their kind and a number: virtio-blk0 is the first of a VM. All "
 	      "devices have:");
 	option_list(config_device_options);
@@ -331,6 +366,58 @@ static void write_configuration(const char *example)
 	see_also(".Xr penstock 1 ,\n.Xr penstock-check 1 ,\n.Xr penstock-run 1\n");
 }
 
+/* --- penstock-ports(7) --------------------------------------------------------------- */
+
+static const char ports_example[] = "switches:\n"
+				    "  lan: {}\n"
+				    "nics:\n"
+				    "  web0: {switch: lan, mac: \"52:54:00:00:00:01\"}\n"
+				    "  db0: {switch: lan, vlan: 20, layers: [count]}\n"
+				    "  router0: {switch: lan, vlan: 1, trunk: \"20-29\"}\n"
+				    "vms:\n"
+				    "  web:\n"
+				    "    - {virtio-net: web0, socket: ./web-net.sock}\n"
+				    "  db:\n"
+				    "    - {virtio-net: db0, socket: ./db-net.sock}\n"
+				    "  router:\n"
+				    "    - {virtio-net: router0, socket: ./router-net.sock}\n";
+
+static void write_ports(void)
+{
+	header("penstock-ports", '7', "switches of penstock, and what is plugged into them");
+	section("DESCRIPTION");
+	prose("A switch joins NICs of virtual machines and uplinks, its ports. It learns at which port a "
+	      "MAC address is, and sends frames there; those whose destination it does not know, and "
+	      "broadcasts, go to all ports of their VLAN. Frames between VMs are copied once, from one "
+	      "guest's memory into the other's; large ones stay large, and sums that were not computed "
+	      "are not needed. They are cut and summed where they leave for something that wants that.\n\n"
+	      "A port has layers, which see the packets that come in from what is plugged in, the first "
+	      "layer first, and those that go out to it, the last layer first. A layer may drop, hold, "
+	      "change and make packets. Layers are put in, changed and taken out while packets flow: "
+	      "penstock-insert-layer(1).\n\n"
+	      "penstock status shows each port with what came in and went out, and what was dropped and "
+	      "why. The causes are: ");
+	for (unsigned i = 0; i < PORT_DROPS; i++)
+		fprintf(out, "%s%s", port_drop_names[i], i + 1 < PORT_DROPS ? ",\n" : ".\n");
+	fputs(".Ss Switches\nBelow\n.Cm switches ,\neach name has:\n", out);
+	option_list(vswitch_options);
+	fputs(".Ss Ports\nNICs and uplinks have:\n", out);
+	option_list(port_options);
+	fputs(".Bl -tag -width Ds\n.It Cm layers\n", out);
+	prose("A list of layers, each a name, or a name with its options in a mapping. The first is next to "
+	      "what is plugged in, the last next to the switch.");
+	fputs(".El\n.Ss NICs\nBelow\n.Cm nics ,\neach name has the options of a port and:\n", out);
+	option_list(nic_options);
+	fputs(".Ss Uplinks\nBelow\n.Cm uplinks ,\neach name has the options of a port, and one key that is "
+	      "its kind.\nKinds of uplinks, and of layers of packets, are:\n",
+	      out);
+	packet_kinds();
+	section("EXAMPLES");
+	literal(ports_example);
+	see_also(".Xr penstock-addresses 1 ,\n.Xr penstock-set-port 1 ,\n.Xr penstock-status 1 ,\n"
+		 ".Xr penstock.yaml 5\n");
+}
+
 /* --- what the control API answers with ------------------------------------------------ */
 
 struct member {
@@ -349,7 +436,7 @@ static const struct member disk_members[] = {
 
 static const struct member device_members[] = {
 	{ "options of the device", "As in penstock.yaml(5), socket among them." },
-	{ "KIND", "The name of its disk, of kinds that have but one: virtio-blk." },
+	{ "KIND", "The name of its disk or NIC, of kinds that have but one: virtio-blk." },
 	{ "kind", "virtio-blk, ..." },
 	{ "name", "Its name within the VM: the kind and a number, as virtio-blk0." },
 	{ "transport", "vhost-user or vfio-user." },
@@ -371,15 +458,49 @@ static const struct member device_members[] = {
 
 static const struct member unit_members[] = {
 	{ "unit", "Its name within the device: secondary-master, 2:0; empty if there is but one." },
-	{ "type", "disk or cdrom." },
+	{ "type", "disk, cdrom or nic." },
 	{ "present", "False: nothing is attached there." },
 	{ "disk", "Name of its disk; absent if the drive is empty." },
+	{ "port", "Of a NIC: its port's name." },
 	{ "in-flight", "Requests taken and not yet completed." },
 	{ "requests",
 	  "For each of read, write, flush, discard and write-zeroes: requests, bytes, "
 	  "errors, and latency-us with mean, p50 and p99. They count on when another disk "
 	  "is inserted." },
 	{ "vm, device", "In answers to requests about the unit: whose it is." },
+	{ 0 },
+};
+
+static const struct member switch_members[] = {
+	{ "options of the switch", "As in penstock.yaml(5): ageing, addresses." },
+	{ "name", "Its name." },
+	{ "addresses-used", "How many MAC addresses it knows." },
+	{ "ports", "Names of its ports." },
+	{ 0 },
+};
+
+static const struct member port_members[] = {
+	{ "options of the port", "As in penstock.yaml(5): switch, vlan, up, ..." },
+	{ "name", "Its name." },
+	{ "kind", "What is plugged in: virtio-net, or a kind of uplink." },
+	{ "plugged", "True while somebody is there: a guest's driver, a peer, an interface." },
+	{ "reason", "Why not, if there is something to say; else empty." },
+	{ "mac", "Of a NIC: its address." },
+	{ "vm, device", "Of a NIC: whose it is." },
+	{ "addresses-used", "How many MAC addresses are known to be there." },
+	{ "in, out",
+	  "What came in from what is plugged in, and went out to it: packets, bytes, and drops by "
+	  "cause." },
+	{ "flooded", "Packets from here that went to several ports." },
+	{ "crossed", "Packets from here that another loop delivered." },
+	{ "refused",
+	  "How often an address was not learned here, because of the option addresses." },
+	{ "cut, summed",
+	  "Packets to here that were made by cutting large ones; checksums computed." },
+	{ "layers",
+	  "A list of {KIND: {options, counters, state}}. counters has in and out, each with seen, drops "
+	  "by cause, held and made; state is what the layer says of itself." },
+	{ "state", "What that which is plugged in says of itself." },
 	{ 0 },
 };
 
@@ -423,6 +544,8 @@ static void write_api(void)
 	write_members("A device", device_members);
 	write_members("A unit of a device", unit_members);
 	write_members("An NBD server", export_members);
+	write_members("A switch", switch_members);
+	write_members("A port", port_members);
 	fputs(".Ss Errors\n", out);
 	prose("An answer other than 200 is {\"error\": TEXT}. 400: the request is wrong. 404: "
 	      "there is no such path, disk, VM, device or unit. 405: the method is not possible "
@@ -443,6 +566,10 @@ static void write_api(void)
 	      "buckets of the latency are powers of two of a "
 	      "microsecond. Metrics of NBD have the labels server, its socket or address, and disk; "
 	      "those of requests also op.");
+	fputs(".Pp\n", out);
+	prose("Metrics of ports have the labels port and direction, in or out; those of their layers also "
+	      "layer, its kind, and position. Drops have the label cause, and appear with the first packet "
+	      "dropped for it.");
 	section("EXAMPLES");
 	literal("curl --unix-socket /run/penstock.sock http://penstock/v1/status\n"
 		"curl --unix-socket /run/penstock.sock http://penstock/v1/disks/db/resize \\\n"
@@ -473,6 +600,42 @@ static void write_layer(const struct layer_ops *ops)
 	section("EXAMPLES");
 	literal(ops->example);
 	see_also(".Xr penstock 1 ,\n.Xr penstock.yaml 5\n");
+}
+
+/* --- uplinks and layers of packets ------------------------------------------------------ */
+
+static void write_packet_kind(const char *kind, const char *what, const char *summary,
+			      const char *description, const struct option *options,
+			      const char *example)
+{
+	char name[64];
+
+	snprintf(name, sizeof name, "penstock-%s", kind);
+	header(name, '7', summary);
+	section("DESCRIPTION");
+	fprintf(out, ".Nm %s\nis %s of\n.Xr penstock 1 .\n", kind, what);
+	prose(description);
+	if (options && options->name) {
+		fputs(".Pp\nThe options are:\n", out);
+		option_list(options);
+	} else {
+		fputs(".Pp\nIt has no options of its own.\n", out);
+	}
+	section("EXAMPLES");
+	literal(example);
+	see_also(".Xr penstock 1 ,\n.Xr penstock.yaml 5 ,\n.Xr penstock-ports 7\n");
+}
+
+static void write_uplink(const struct uplink_ops *ops)
+{
+	write_packet_kind(ops->name, "a kind of uplink of a switch", ops->summary, ops->description,
+			  ops->options, ops->example);
+}
+
+static void write_packet_layer(const struct packet_layer_ops *ops)
+{
+	write_packet_kind(ops->name, "a layer of packets, on a port of a switch", ops->summary,
+			  ops->description, ops->options, ops->example);
 }
 
 /* --- devices ------------------------------------------------------------------------ */
@@ -518,6 +681,8 @@ static bool write_page(const char *page, const char *example)
 		write_configuration(example);
 	else if (!strcmp(page, "penstock-api.7"))
 		write_api();
+	else if (!strcmp(page, "penstock-ports.7"))
+		write_ports();
 	else if (!dot || strncmp(page, "penstock-", strlen("penstock-")))
 		return false;
 	else {
@@ -529,6 +694,10 @@ static bool write_page(const char *page, const char *example)
 			write_frontend(frontend_find(name));
 		else if (!strcmp(dot, ".7") && layer_find(name))
 			write_layer(layer_find(name));
+		else if (!strcmp(dot, ".7") && uplink_find(name))
+			write_uplink(uplink_find(name));
+		else if (!strcmp(dot, ".7") && packet_layer_find(name))
+			write_packet_layer(packet_layer_find(name));
 		else
 			return false;
 	}

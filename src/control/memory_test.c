@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * memory_test.c - a lack of memory while the API reads what a disk is to be refuses that, and ends
- * nothing
+ * memory_test.c - a lack of memory while the API reads what a disk or a port is to be refuses that,
+ * and ends nothing
  *
  * The linker puts the functions below in place of those of the C library for our own code. Each
  * allocation in turn fails, until all goes well; and nothing is lost on the way.
@@ -126,9 +126,62 @@ static void each_allocation_may_fail(void **state)
 	}
 }
 
+/* The same of the layers of a port. */
+static bool read_layers(json_t *json, unsigned enough, bool good)
+{
+	static const struct port_facts facts = {
+		.name = "web0", .kind = "virtio-net", .mac = { 2 }, .has_mac = true, .mtu = 1500
+	};
+	struct mistakes mistakes = { .file = "request" };
+	struct packet_layer_config *layers = NULL;
+	struct node *tree;
+	unsigned count = 0;
+	bool read = false;
+
+	left = enough;
+	failed = false;
+	counting = true;
+	tree = json_tree_read(json, &mistakes);
+	if (tree)
+		read = config_read_packet_layers(&layers, &count, tree, &facts, &mistakes);
+	counting = false;
+	node_free(tree);
+	config_release_packet_layers(layers, count);
+	assert_int_equal(read, good && !failed);
+	mistakes_release(&mistakes);
+	return !failed;
+}
+
+static void each_allocation_for_a_port_may_fail(void **state)
+{
+	static const struct {
+		const char *body;
+		bool good;
+	} port[] = {
+		{ "[\"count\", {\"antispoof\": {\"ipv4\": \"10.0.0.1,10.1.0.0/16\", \"mac\": "
+		  "\"52:54:00:00:00:01\"}}, {\"impair\": {\"loss\": \"1%\", \"delay\": \"5ms\"}}]",
+		  true },
+		{ "[\"cuont\", {\"count\": {\"direktion\": \"in\"}}, {\"antispoof\": {\"ipv4\": \"x\"}}]",
+		  false },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof port / sizeof *port; i++) {
+		json_t *json = json_loads(port[i].body, 0, NULL);
+		unsigned enough = 0;
+
+		assert_non_null(json);
+		while (!read_layers(json, enough, port[i].good))
+			enough++;
+		assert_true(enough > 5);
+		json_decref(json);
+	}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(each_allocation_may_fail) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(each_allocation_may_fail),
+					    cmocka_unit_test(each_allocation_for_a_port_may_fail) };
 
 	return cmocka_run_group_tests_name("memory", tests, NULL, NULL);
 }

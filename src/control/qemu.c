@@ -7,6 +7,10 @@
  * reconnect=1 lets the guest go on after a restart of penstock, where the device can do that
  * (frontend.h, reconnects). Devices on vfio-user take a QEMU of 10.1 or later, to which it is
  * reconnect-ms=1000; a QEMU before 9.2 does not know that.
+ *
+ * A NIC has a netdev between its chardev and its device. What stands for {queue-pairs} and the like
+ * in the front-end's row are its options; {vectors} is what that many pairs need: one for each
+ * queue, the control queue and changes of the configuration.
  */
 #include "control/qemu.h"
 
@@ -19,7 +23,9 @@
 
 #include "control/client_private.h"
 #include "control/config.h"
+#include "control/daemon.h"
 #include "control/invocation.h"
+#include "packet/frame.h"
 #include "util/must.h"
 #include "util/suggest.h"
 
@@ -54,17 +60,86 @@ static void absolute_path(const char *path, bool commas, char *text, size_t size
 	text[n] = 0;
 }
 
-/* What stands for {NAME} in the front-end's -device: an option of the device, or its chardev. */
-static void write_value(FILE *out, const struct config_device *device, const char *chardev,
-			const char *name, size_t length)
+/* The NIC of a device, or NULL. */
+static const struct config_port *nic_of(const struct config *config,
+					const struct config_device *device)
 {
-	char text[256] = "";
+	return device->frontend->nic ? &config->nics[device->units[0].nic] : NULL;
+}
 
-	for (const struct option *row = device->frontend->options; row && row->name; row++)
-		if (strlen(row->name) == length && !strncmp(row->name, name, length))
-			options_get(row, device->settings, text, sizeof text);
-	fputs(length == strlen("chardev") && !strncmp(name, "chardev", length) ? chardev : text,
-	      out);
+static uint64_t queue_pairs(const struct config_device *device)
+{
+	const struct option *row = options_find(device->frontend->options, "queue-pairs");
+
+	return row ? *(const uint64_t *)((const char *)device->settings + row->offset) : 1;
+}
+
+/* What stands for {@name} in the front-end's -device: an option of the device, or what joins it to
+ * what is before it on the command line. */
+static void value_of(const struct config *config, const struct config_device *device,
+		     const char *chardev, const char *name, char *text, size_t size)
+{
+	const struct option *row = options_find(device->frontend->options, name);
+	const struct config_port *nic = nic_of(config, device);
+	uint8_t mac[6];
+
+	*text = 0;
+	if (!strcmp(name, "chardev")) {
+		snprintf(text, size, "%s", chardev);
+	} else if (nic && !strcmp(name, "netdev")) {
+		snprintf(text, size, "%s-net", chardev);
+	} else if (nic && !strcmp(name, "mac")) {
+		nic_mac(&nic->nic, nic->name, mac);
+		mac_format(mac, text);
+	} else if (nic && !strcmp(name, "vectors")) {
+		snprintf(text, size, "%" PRIu64, 2 * queue_pairs(device) + 2);
+	} else if (row) {
+		options_get(row, device->settings, text, size);
+	}
+}
+
+/* The front-end's -device, with all names in braces replaced. The caller's. */
+static char *device_text(const struct config *config, const struct config_device *device,
+			 const char *chardev)
+{
+	const char *at = device->frontend->qemu_device;
+	char *text = NULL, name[64], value[256];
+	size_t length;
+	FILE *out = must(open_memstream(&text, &length));
+
+	while (*at) {
+		size_t plain = strcspn(at, "{");
+
+		fwrite(at, 1, plain, out);
+		at += plain;
+		if (!*at)
+			break;
+		length = strcspn(at, "}");
+		snprintf(name, sizeof name, "%.*s", (int)length - 1, at + 1);
+		value_of(config, device, chardev, name, value, sizeof value);
+		fputs(value, out);
+		at += length + 1;
+	}
+	fclose(out);
+	return text;
+}
+
+/* ",host_mtu=9000" if the NIC has another MTU than all have. */
+static void write_mtu(const struct daemon *daemon, const struct config_port *nic, char *text,
+		      size_t size)
+{
+	const struct port *port = nic && daemon ? daemon_port(daemon, nic->name) : NULL;
+	struct port_config usual = { 0 };
+	uint64_t now;
+
+	*text = 0;
+	if (!nic)
+		return;
+	now = port ? port->config.mtu : nic->config.mtu;
+	options_init(port_options, &usual);
+	if (now != usual.mtu)
+		snprintf(text, size, ",host_mtu=%" PRIu64, now);
+	options_release(port_options, &usual);
 }
 
 static bool takes_vfio_user(const struct config_vm *vm)
@@ -75,37 +150,27 @@ static bool takes_vfio_user(const struct config_vm *vm)
 	return false;
 }
 
-/* vhost-user: a socket as a chardev, and a device on it. */
-static int append_chardev(json_t *args, const struct config_vm *vm, unsigned index,
-			  const char *path)
+/* vhost-user: a socket as a chardev, and a device on it; of a NIC a netdev between them. */
+static int append_chardev(json_t *args, const struct config *config, const struct daemon *daemon,
+			  const struct config_vm *vm, unsigned index, const char *path)
 {
 	const struct config_device *device = &vm->devices[index];
-	char chardev[128], *text = NULL;
-	const char *at = device->frontend->qemu_device;
-	size_t length;
-	FILE *out;
+	const struct config_port *nic = nic_of(config, device);
+	char chardev[128], mtu[40], *text;
 	int failed;
 
 	snprintf(chardev, sizeof chardev, "%s-%u", vm->name, index);
-	out = must(open_memstream(&text, &length));
-	while (*at) {
-		size_t plain = strcspn(at, "{");
-
-		fwrite(at, 1, plain, out);
-		at += plain;
-		if (!*at)
-			break;
-		length = strcspn(at, "}");
-		write_value(out, device, chardev, at + 1, length - 1);
-		at += length + 1;
-	}
-	fclose(out);
-	failed = append(args, "-chardev") |
-		 append(args, "socket,id=%s,path=%s%s", chardev, path,
-			!device->frontend->reconnects ? ""
-			: takes_vfio_user(vm)         ? ",reconnect-ms=1000"
-						      : ",reconnect=1") |
-		 append(args, "-device") | append(args, "%s", text);
+	text = device_text(config, device, chardev);
+	write_mtu(daemon, nic, mtu, sizeof mtu);
+	failed = append(args, "-chardev") | append(args, "socket,id=%s,path=%s%s", chardev, path,
+						   !device->frontend->reconnects ? ""
+						   : takes_vfio_user(vm) ? ",reconnect-ms=1000"
+									 : ",reconnect=1");
+	if (nic)
+		failed |= append(args, "-netdev") |
+			  append(args, "type=vhost-user,id=%s-net,chardev=%s,queues=%" PRIu64,
+				 chardev, chardev, queue_pairs(device));
+	failed |= append(args, "-device") | append(args, "%s%s", text, mtu);
 	free(text);
 	return failed;
 }
@@ -123,7 +188,8 @@ static int append_vfio(json_t *args, const char *path)
 	return failed;
 }
 
-static int append_device(json_t *args, const struct config_vm *vm, unsigned index)
+static int append_device(json_t *args, const struct config *config, const struct daemon *daemon,
+			 const struct config_vm *vm, unsigned index)
 {
 	const struct config_device *device = &vm->devices[index];
 	char path[PATH_MAX + 256];
@@ -133,7 +199,7 @@ static int append_device(json_t *args, const struct config_vm *vm, unsigned inde
 		return append_vfio(args, path);
 	}
 	absolute_path(device->socket, true, path, sizeof path);
-	return append_chardev(args, vm, index, path);
+	return append_chardev(args, config, daemon, vm, index, path);
 }
 
 /* What not every QEMU can do; NULL if each can. The caller's. */
@@ -150,7 +216,8 @@ static json_t *note_of(const struct config_vm *vm)
 		 : NULL;
 }
 
-json_t *qemu_args(const struct config_vm *vm, uint64_t memory)
+json_t *qemu_args(const struct config *config, const struct daemon *daemon,
+		  const struct config_vm *vm, uint64_t memory)
 {
 	json_t *args = json_array();
 	char size[32];
@@ -162,7 +229,7 @@ json_t *qemu_args(const struct config_vm *vm, uint64_t memory)
 		 append(args, "memory-backend-memfd,id=mem0,size=%s,share=on", size) |
 		 append(args, "-machine") | append(args, "memory-backend=mem0");
 	for (unsigned i = 0; i < vm->count; i++)
-		failed |= append_device(args, vm, i);
+		failed |= append_device(args, config, daemon, vm, i);
 	if (!failed)
 		return json_pack("{s:s, s:o, s:o*}", "vm", vm->name, "args", args, "note",
 				 note_of(vm));
@@ -216,7 +283,7 @@ int qemu_print(const struct config *config, const char *name, uint64_t memory)
 		suggest_offer(&nearest, config->vms[i].name);
 		if (strcmp(config->vms[i].name, name))
 			continue;
-		args = must(qemu_args(&config->vms[i], memory));
+		args = must(qemu_args(config, NULL, &config->vms[i], memory));
 		qemu_print_args(args);
 		json_decref(args);
 		return 0;

@@ -7,15 +7,18 @@
 
 struct config;
 struct config_vm;
+struct daemon;
 
 /** Memory of a VM when nothing is said, bytes. */
 #define QEMU_MEMORY (1ull << 30)
 
 /**
  * {"vm": its name, "args": QEMU's options, a text for each argument, "note": what QEMU it takes, if
- * not any}. @memory: the VM's, bytes. NULL if memory is short.
+ * not any}. @daemon: that runs @config, where NICs may have another MTU by now; or NULL. @memory:
+ * the VM's, bytes. NULL if memory is short.
  */
-json_t *qemu_args(const struct config_vm *vm, uint64_t memory);
+json_t *qemu_args(const struct config *config, const struct daemon *daemon,
+		  const struct config_vm *vm, uint64_t memory);
 
 /** Prints that for a shell, one option a line, and the note for a person (standard error). */
 void qemu_print_args(const json_t *answer);

@@ -89,25 +89,27 @@ static bool among(const char *const *names, const char *name)
 	return false;
 }
 
-void reading_options(struct mistakes *mistakes, const struct node *mapping, const char *where,
-		     const struct option *table, void *object, const char *const *others)
+/* One value into the option of its name, which is in @table. */
+static void read_option(struct mistakes *mistakes, const struct node *node, const char *where,
+			const struct option *table, void *object)
 {
 	struct error err = { 0 };
 	char expected[200];
 
-	for (const struct node *node = mapping->first; node; node = node->next) {
-		if (among(others, node->key))
-			continue;
-		if (!options_find(table, node->key)) {
-			unknown(mistakes, node, where, table, others);
-		} else if (node->type != NODE_SCALAR) {
-			options_describe(options_find(table, node->key), expected, sizeof expected);
-			reading_wrong(mistakes, node, where, "%s: found %s; expected %s", node->key,
-				      kind_of(node), expected);
-		} else if (options_set(table, object, node->key, node->text, &err)) {
-			reading_wrong(mistakes, node, where, "%s", err.text);
-		}
+	if (node->type != NODE_SCALAR) {
+		options_describe(options_find(table, node->key), expected, sizeof expected);
+		reading_wrong(mistakes, node, where, "%s: found %s; expected %s", node->key,
+			      kind_of(node), expected);
+	} else if (options_set(table, object, node->key, node->text, &err)) {
+		reading_wrong(mistakes, node, where, "%s", err.text);
 	}
+}
+
+static void find_missing(struct mistakes *mistakes, const struct node *mapping, const char *where,
+			 const struct option *table)
+{
+	char expected[200];
+
 	for (; table && table->name; table++) {
 		if (!table->required || node_find(mapping, table->name))
 			continue;
@@ -115,4 +117,27 @@ void reading_options(struct mistakes *mistakes, const struct node *mapping, cons
 		reading_wrong(mistakes, mapping, where, "option '%s' is missing; expected %s",
 			      table->name, expected);
 	}
+}
+
+void reading_options(struct mistakes *mistakes, const struct node *mapping, const char *where,
+		     const struct option *table, void *object, const char *const *others)
+{
+	for (const struct node *node = mapping->first; node; node = node->next) {
+		if (among(others, node->key))
+			continue;
+		if (options_find(table, node->key))
+			read_option(mistakes, node, where, table, object);
+		else
+			unknown(mistakes, node, where, table, others);
+	}
+	find_missing(mistakes, mapping, where, table);
+}
+
+void reading_some_options(struct mistakes *mistakes, const struct node *mapping, const char *where,
+			  const struct option *table, void *object)
+{
+	for (const struct node *node = mapping->first; node; node = node->next)
+		if (options_find(table, node->key))
+			read_option(mistakes, node, where, table, object);
+	find_missing(mistakes, mapping, where, table);
 }

@@ -24,5 +24,9 @@ bool reading_must_be(struct mistakes *mistakes, const struct node *node, const c
 void reading_options(struct mistakes *mistakes, const struct node *mapping, const char *where,
 		     const struct option *table, void *object, const char *const *others);
 
+/** Reads those options in @mapping that are of @table, and leaves all others. */
+void reading_some_options(struct mistakes *mistakes, const struct node *mapping, const char *where,
+			  const struct option *table, void *object);
+
 /** True if @node is there and says true, on or yes. */
 bool reading_true(const struct node *node);

@@ -240,9 +240,14 @@ static uint64_t in_flight_of(const struct device *device, const struct device_un
 
 static json_t *unit_of(const struct device *device, const struct device_unit *unit)
 {
-	return json_pack("{s:s, s:s, s:b, s:s*, s:I, s:o}", "unit", unit->name, "type",
-			 unit->type == UNIT_CDROM ? "cdrom" : "disk", "present", unit->present,
-			 "disk", unit->disk ? unit->disk->name : NULL, "in-flight",
+	static const char *const types[] = {
+		[UNIT_DISK] = "disk", [UNIT_CDROM] = "cdrom", [UNIT_NIC] = "nic"
+	};
+
+	return json_pack("{s:s, s:s, s:b, s:s*, s:s*, s:I, s:o}", "unit", unit->name, "type",
+			 types[unit->type], "present", unit->present, "disk",
+			 unit->disk ? unit->disk->name : NULL, "port",
+			 unit->port ? unit->port->name : NULL, "in-flight",
 			 (json_int_t)in_flight_of(device, unit, 1), "requests",
 			 requests_of(device, unit, 1));
 }
@@ -275,6 +280,8 @@ static json_t *device_of(const struct daemon_device *slot)
 			json_array_append_new(free_units, json_string(device->units[i].name));
 	if (frontend->units == 1 && device->units[0].disk)
 		json_object_set_new(json, device->kind, json_string(device->units[0].disk->name));
+	if (frontend->nic)
+		json_object_set_new(json, device->kind, json_string(device->units[0].port->name));
 	json_object_set_new(json, "kind", json_string(device->kind));
 	json_object_set_new(json, "name", json_string(device->name));
 	json_object_set_new(json, "socket", json_string(device->socket));
@@ -323,11 +330,12 @@ json_t *report_status(const struct daemon *daemon)
 {
 	double uptime = (double)(loop_now(daemon->control) - daemon->started) / 1e9;
 
-	return json_pack("{s:s, s:i, s:f, s:i, s:s, s:o, s:o, s:o}", "version", PENSTOCK_VERSION,
-			 "pid", (int)getpid(), "uptime-seconds", uptime, "loops",
+	return json_pack("{s:s, s:i, s:f, s:i, s:s, s:o, s:o, s:o, s:o, s:o}", "version",
+			 PENSTOCK_VERSION, "pid", (int)getpid(), "uptime-seconds", uptime, "loops",
 			 (int)daemon->loop_count, "engine", loop_engine_name(daemon->loops[0]),
 			 "disks", report_disks(daemon), "vms", report_vms(daemon), "nbd",
-			 exports_report(daemon));
+			 exports_report(daemon), "switches", report_switches(daemon), "ports",
+			 report_ports(daemon));
 }
 
 static json_t *table_of(const struct option *table)
@@ -361,6 +369,34 @@ json_t *report_layers(void)
 						"back-end", ops->backend, "summary", ops->summary,
 						"options", table_of(ops->options)));
 	}
+	return json;
+}
+
+static json_t *kind_of(const char *name, const char *summary, const struct option *options)
+{
+	return json_pack("{s:s, s:s, s:o}", "name", name, "summary", summary, "options",
+			 table_of(options));
+}
+
+json_t *report_packet_layers(void)
+{
+	json_t *json = json_array();
+
+	for (unsigned i = 0; packet_layer_registry[i]; i++)
+		json_array_append_new(json, kind_of(packet_layer_registry[i]->name,
+						    packet_layer_registry[i]->summary,
+						    packet_layer_registry[i]->options));
+	return json;
+}
+
+json_t *report_uplinks(void)
+{
+	json_t *json = json_array();
+
+	for (unsigned i = 0; uplink_registry[i]; i++)
+		json_array_append_new(json,
+				      kind_of(uplink_registry[i]->name, uplink_registry[i]->summary,
+					      uplink_registry[i]->options));
 	return json;
 }
 

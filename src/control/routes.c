@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/captures.h"
 #include "control/changes.h"
 #include "control/config.h"
 #include "control/config_write.h"
@@ -121,7 +122,7 @@ static unsigned get_qemu_args(struct call *call)
 		return route_fail(call, 400,
 				  "memory: '%s' is not understood; expected a size such as 4G",
 				  memory);
-	return route_answer(call, qemu_args(vm, bytes));
+	return route_answer(call, qemu_args(call->daemon->config, call->daemon, vm, bytes));
 }
 
 unsigned route_unit(struct call *call)
@@ -142,6 +143,16 @@ static unsigned get_layers(struct call *call)
 static unsigned get_frontends(struct call *call)
 {
 	return route_answer(call, report_frontends());
+}
+
+static unsigned get_packet_layers(struct call *call)
+{
+	return route_answer(call, report_packet_layers());
+}
+
+static unsigned get_uplinks(struct call *call)
+{
+	return route_answer(call, report_uplinks());
 }
 
 static unsigned get_metrics(struct call *call)
@@ -165,14 +176,17 @@ static unsigned get_config(struct call *call)
 	return route_answer(call, config_write(call->daemon));
 }
 
-#define STACK "/v1/disks/DISK/stack"
-#define LAYER "/v1/disks/DISK/layers/PLACE..."
-#define LEG   "/v1/disks/DISK/legs/PLACE..."
-#define MOVE  "/v1/disks/DISK/move"
-#define UNIT  "/v1/vms/VM/devices/DEVICE/units/UNIT"
+#define STACK      "/v1/disks/DISK/stack"
+#define LAYER      "/v1/disks/DISK/layers/PLACE..."
+#define LEG        "/v1/disks/DISK/legs/PLACE..."
+#define MOVE       "/v1/disks/DISK/move"
+#define PORT_STACK "/v1/ports/PORT/stack"
+#define PORT_LAYER "/v1/ports/PORT/layers/PLACE..."
+#define UNIT       "/v1/vms/VM/devices/DEVICE/units/UNIT"
 
 const struct route routes[] = {
-	{ "GET", "/v1/status", "All there is: version, process, loops, disks, VMs and NBD servers.",
+	{ "GET", "/v1/status",
+	  "All there is: version, process, loops, disks, VMs, NBD servers, switches and ports.",
 	  get_status },
 	{ "GET", "/v1/disks", "A list of all disks.", get_disks },
 	{ "GET", "/v1/disks/DISK",
@@ -245,6 +259,49 @@ const struct route routes[] = {
 	  "Cancels the move that is under way; the disk stays where it was. There is no body. Answers "
 	  "when all of it is over.",
 	  change_cancel_move },
+	{ "GET", "/v1/switches",
+	  "A list of all switches: their options, ports, and how many addresses they know.",
+	  route_switches },
+	{ "GET", "/v1/switches/SWITCH", "One switch.", route_switch },
+	{ "GET", "/v1/switches/SWITCH/addresses",
+	  "The MAC addresses that a switch knows: mac, vlan, port, whether it is static, and for how "
+	  "many seconds it was not seen.",
+	  route_addresses },
+	{ "DELETE", "/v1/switches/SWITCH/addresses",
+	  "Forgets what was learned, with ?port=PORT what was learned there. There is no body. Answers "
+	  "with {\"forgotten\": N}.",
+	  change_forget },
+	{ "GET", "/v1/ports", "A list of the ports of all switches: NICs and uplinks.",
+	  route_ports },
+	{ "GET", "/v1/ports/PORT",
+	  "One port: its options, its layers with their options and counters, whether somebody is "
+	  "plugged in, and what has passed.",
+	  route_port },
+	{ "PATCH", "/v1/ports/PORT",
+	  "Sets options of a port while packets flow. The body is an object of them: {\"up\": false}; "
+	  "null is the default. Answers with the port, when all loops know it.",
+	  change_set_port },
+	{ "GET", PORT_STACK,
+	  "The layers of a port as a configuration file would have them, in stack, and in layers a "
+	  "line that says which number each has.",
+	  change_get_stack },
+	{ "PUT", PORT_STACK,
+	  "Gives a port these layers while packets flow. The body is {\"stack\": [...]}, the layer "
+	  "next to the device first. Layers that are there now stay, with what they remember. Answers "
+	  "with the port, when all loops have them. So do all that follow.",
+	  change_set_stack },
+	{ "POST", PORT_LAYER,
+	  "Puts a layer in. PLACE is the number of a layer, from 0, the one next to the device, or its "
+	  "kind; the number behind the last puts it at the end. The body is {\"layer\": LAYER}.",
+	  change_insert_layer },
+	{ "DELETE", PORT_LAYER, "Takes a layer out. There is no body.", change_remove_layer },
+	{ "PATCH", PORT_LAYER,
+	  "Sets options of a layer. The body is {\"options\": {NAME: VALUE, ...}}, where null takes an "
+	  "option away.",
+	  change_set_layer },
+	{ "POST", "/v1/ports/PORT/order",
+	  "Moves a layer to another place. The body is {\"from\": PLACE, \"to\": PLACE}.",
+	  change_reorder },
 	{ "GET", "/v1/config",
 	  "The configuration as it now is: what would have to be in the configuration file, as JSON.",
 	  get_config },
@@ -277,8 +334,19 @@ const struct route routes[] = {
 	  "The arguments that attach a VM of QEMU, in args; ?memory=4G says how much memory it has. "
 	  "note, if it is there, says which QEMU that takes.",
 	  get_qemu_args },
+	{ "GET", "/v1/ports/PORT/capture",
+	  "Captures packets of a port for as long as the answer is read: pcapng, as penstock-capture(1) "
+	  "prints it. Parameters: filter, direction, snap-length and sums as the layer capture has "
+	  "them; at, a place in the list of layers, or outside (next to the device, what is assumed) or "
+	  "inside (next to the switch); count, of packets. While it lasts there is another layer at the "
+	  "place. A caller that shuts down its side of the connection gets what there is, and the "
+	  "end.",
+	  route_capture },
 	{ "GET", "/v1/layers", "All kinds of layers and back-ends with their options.",
 	  get_layers },
+	{ "GET", "/v1/packet-layers", "All kinds of layers of packets with their options.",
+	  get_packet_layers },
+	{ "GET", "/v1/uplinks", "All kinds of uplinks with their options.", get_uplinks },
 	{ "GET", "/v1/frontends", "All kinds of devices with their options.", get_frontends },
 	{ "GET", "/metrics", "Counters in the text format of Prometheus.", get_metrics },
 	{ 0 },

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "control/waiter.h"
 #include "loop/loop.h"
@@ -15,6 +16,20 @@ struct error;
 
 /** Most names in one path. */
 #define ROUTE_NAMES 3
+
+/** An answer that comes bit by bit, for as long as there is more, or its reader stays. */
+struct call_stream {
+	const char *type; /**< the content type */
+	/** Up to @room bytes to @to, and how many. 0: none now, call @wake when there are. -1: that
+	 * was all. */
+	ssize_t (*read)(struct call_stream *stream, char *to, size_t room);
+	/** Its reader wants no more than what there is now; may be called more than once. */
+	void (*finish)(struct call_stream *stream);
+	/** It is no longer used. */
+	void (*gone)(struct call_stream *stream);
+	void (*wake)(struct call_stream *stream); /**< set by the server */
+	void *server;                             /**< likewise */
+};
 
 /** One request, and its answer. */
 struct call {
@@ -27,8 +42,9 @@ struct call {
 	char name[ROUTE_NAMES]
 		 [200]; /**< what stands for the words in capitals in the route's path */
 
-	json_t *json; /**< the answer, or NULL */
-	char *text;   /**< the answer if it is not JSON; free() */
+	json_t *json;               /**< the answer, or NULL */
+	struct call_stream *stream; /**< the answer if it is one that goes on; else NULL */
+	char *text;                 /**< the answer if it is neither; free() */
 	size_t text_length;
 	char allow[64]; /**< 405: the methods that there are */
 

@@ -8,10 +8,19 @@
 #include <string.h>
 
 #include "control/stack_tree_private.h"
+#include "packet/packet_layer.h"
 #include "util/error.h"
 #include "util/suggest.h"
 
 #define PATH_LENGTH 200
+
+/* True if @layer is a kind that ends a stack; a kind of packets' layers does not. */
+static bool ends_stack(const json_t *layer)
+{
+	const struct layer_ops *ops = layer_find(stack_tree_kind(layer));
+
+	return ops && ops->backend;
+}
 
 /* --- places --------------------------------------------------------------------------------- */
 
@@ -103,6 +112,18 @@ static int find_layer(json_t *stack, json_t *list, const char *word, struct plac
 		     nearest.best ? "'?" : "");
 }
 
+/* True if @path is the place behind the last layer of @stack, which is one of a port's. */
+static bool is_end(const json_t *stack, const char *path, struct place *place)
+{
+	size_t count = json_array_size(stack);
+
+	if (!is_number(path) || strtoul(path, NULL, 10) != count ||
+	    (count && ends_stack(json_array_get(stack, count - 1))))
+		return false;
+	*place = (struct place){ (json_t *)stack, count, NULL };
+	return true;
+}
+
 /* What @path names: a layer if @layer, else a leg. */
 static int find(json_t *stack, const char *path, bool layer, struct place *place, struct error *err)
 {
@@ -161,22 +182,22 @@ int stack_tree_insert(json_t *stack, const char *path, const json_t *layer, stru
 	json_t *copy, *legs;
 	struct place place;
 
-	if (find(stack, path, true, &place, err))
+	if (!is_end(stack, path, &place) && find(stack, path, true, &place, err))
 		return -err->code;
-	if (!ops)
+	if (!ops && !packet_layer_find(stack_tree_kind(layer)))
 		return wrong(err, EINVAL, stack,
 			     "there is no kind of layer '%s'; penstock help "
 			     "lists them",
 			     stack_tree_kind(layer));
 	copy = json_deep_copy(layer);
-	if (ops->backend && ops->legs_option) {
+	if (ops && ops->backend && ops->legs_option) {
 		legs = stack_tree_legs(copy);
 		if (!legs) {
 			legs = json_array();
 			json_object_set_new(stack_tree_options(copy), ops->legs_option, legs);
 		}
 		json_array_insert_new(legs, 0, cut(place.list, place.index));
-	} else if (ops->backend) {
+	} else if (ops && ops->backend) {
 		json_decref(copy);
 		return wrong(
 			err, EINVAL, stack,
@@ -190,7 +211,6 @@ int stack_tree_insert(json_t *stack, const char *path, const json_t *layer, stru
 
 int stack_tree_remove(json_t *stack, const char *path, int keep, struct error *err)
 {
-	const struct layer_ops *ops;
 	struct place place;
 	json_t *layer, *legs, *left;
 
@@ -198,11 +218,10 @@ int stack_tree_remove(json_t *stack, const char *path, int keep, struct error *e
 		return -err->code;
 	layer = json_array_get(place.list, place.index);
 	legs = stack_tree_legs(layer);
-	ops = layer_find(stack_tree_kind(layer));
-	if (keep >= 0 && (!legs || !ops->backend))
+	if (keep >= 0 && (!legs || !ends_stack(layer)))
 		return wrong(err, EINVAL, stack, "%s has no legs of which one could be kept",
 			     stack_tree_kind(layer));
-	if (!ops->backend) {
+	if (!ends_stack(layer)) {
 		json_array_remove(place.list, place.index);
 		return 0;
 	}
@@ -246,7 +265,7 @@ int stack_tree_reorder(json_t *stack, const char *from, const char *to, struct e
 	if (find(stack, from, true, &here, err) || find(stack, to, true, &there, err))
 		return -err->code;
 	layer = json_array_get(here.list, here.index);
-	if (layer_find(stack_tree_kind(layer))->backend)
+	if (ends_stack(layer))
 		return wrong(err, EINVAL, stack, "%s ends a stack, and stays there",
 			     stack_tree_kind(layer));
 	if (here.list == there.list && here.index == there.index)
@@ -294,7 +313,7 @@ int stack_tree_add_leg(json_t *stack, const char *path, const json_t *leg, struc
 		return -err->code;
 	layer = json_array_get(place.list, place.index);
 	ops = layer_find(stack_tree_kind(layer));
-	if (!ops->legs_option)
+	if (!ops || !ops->legs_option)
 		return wrong(
 			err, EINVAL, stack,
 			"%s has no legs; to make a back-end the first leg of a mirror, insert a "

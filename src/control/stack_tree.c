@@ -280,6 +280,8 @@ char *stack_tree_words(const json_t *stack, char *text, size_t size)
 	*text = 0;
 	if (out) {
 		words_of(stack, out);
+		if (!json_array_size(stack))
+			fputs("no layers", out);
 		fclose(out);
 		text[size - 1] = 0;
 	}

@@ -2,6 +2,9 @@
 /*
  * stack_tree.h - a stack as JSON, and changes of one thing in it
  *
+ * The stack of a disk, or the layers of a port: those have no legs, none ends the list, and there
+ * may be none.
+ *
  * The full form, which all functions here work on, is a list of {KIND: {option: text, ...}} where
  * the option of a layer's legs, if it has any, holds a list of legs, each a list of layers again.
  * Users may write less (see stack_tree_full()) and are shown less (stack_tree_short()).
@@ -46,7 +49,7 @@ char *stack_tree_words(const json_t *stack, char *text, size_t size);
  */
 
 /** Puts @layer (full form) where @path is; what is there moves down, or becomes its first leg if it
- * ends a stack. */
+ * ends a stack. Of a port, @path may be the number behind the last. */
 int stack_tree_insert(json_t *stack, const char *path, const json_t *layer, struct error *err);
 
 /** Takes a layer out. Of one that ends a stack and has legs, leg @keep stays (-1: the only one). */

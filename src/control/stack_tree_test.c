@@ -158,12 +158,36 @@ static int change(enum what what, json_t *stack, const char *path, const char *a
 	return ret;
 }
 
+struct row {
+	enum what what;
+	const char *path, *argument, *result; /* in short; or what is wrong */
+};
+
+static void check_rows(const char *from, const struct row *row, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		json_t *written = json(from), *stack = stack_tree_full(written), *before;
+		struct error err = { 0 };
+
+		json_decref(written);
+		before = json_deep_copy(stack);
+		if (change(row[i].what, stack, row[i].path, row[i].argument, &err)) {
+			if (!strstr(err.text, row[i].result))
+				fail_msg("row %u: got '%s', wanted '%s'", i, err.text,
+					 row[i].result);
+			assert_true(err.code == EINVAL || err.code == ENOENT);
+			assert_true(json_equal(stack, before));
+		} else {
+			expect(stack_tree_short(stack), row[i].result);
+		}
+		json_decref(before);
+		json_decref(stack);
+	}
+}
+
 static void changes(void **state)
 {
-	static const struct {
-		enum what what;
-		const char *path, *argument, *result; /* in short; or what is wrong */
-	} row[] = {
+	static const struct row row[] = {
 		{ INSERT, "0", "\"extent\"",
 		  "[\"extent\", \"pass\", \"flaky\", {\"mirror\": [\"null\", [\"pass\", {\"file\": "
 		  "{\"path\": \"a\"}}]]}]" },
@@ -233,24 +257,42 @@ static void changes(void **state)
 	};
 
 	(void)state;
-	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
-		json_t *written = json(STACK), *stack = stack_tree_full(written), *before;
-		struct error err = { 0 };
+	check_rows(STACK, row, sizeof row / sizeof *row);
+}
 
-		json_decref(written);
-		before = json_deep_copy(stack);
-		if (change(row[i].what, stack, row[i].path, row[i].argument, &err)) {
-			if (!strstr(err.text, row[i].result))
-				fail_msg("row %u: got '%s', wanted '%s'", i, err.text,
-					 row[i].result);
-			assert_true(err.code == EINVAL || err.code == ENOENT);
-			assert_true(json_equal(stack, before));
-		} else {
-			expect(stack_tree_short(stack), row[i].result);
-		}
-		json_decref(before);
-		json_decref(stack);
-	}
+/* The layers of a port: none ends the list, and there may be none. */
+static void layers_of_ports(void **state)
+{
+	static const struct row some[] = {
+		{ INSERT, "0", "\"count\"",
+		  "[\"count\", \"count\", {\"count\": {\"direction\": \"in\"}}]" },
+		{ INSERT, "2", "\"count\"",
+		  "[\"count\", {\"count\": {\"direction\": \"in\"}}, \"count\"]" },
+		{ INSERT, "3", "\"count\"",
+		  "there is no layer 3 (its stack is now: 0 count, 1 count)" },
+		{ INSERT, "count", "\"count\"", "there are 2 layers 'count'" },
+		{ INSERT, "0", "\"cuont\"", "there is no kind of layer 'cuont'" },
+		{ REMOVE, "0", NULL, "[{\"count\": {\"direction\": \"in\"}}]" },
+		{ REMOVE, "2", NULL, "there is no layer 2" },
+		{ KEEP, "0", "0", "count has no legs of which one could be kept" },
+		{ REORDER, "0", "\"1\"", "[{\"count\": {\"direction\": \"in\"}}, \"count\"]" },
+		{ REORDER, "0", "\"2\"", "there is no layer 2" },
+		{ SET, "0", "{\"direction\": \"out\"}",
+		  "[{\"count\": {\"direction\": \"out\"}}, {\"count\": {\"direction\": \"in\"}}]" },
+		{ SET, "1", "{\"direction\": null}", "[\"count\", \"count\"]" },
+		{ ADD_LEG, "0", "[\"count\"]", "count has no legs" },
+		{ REMOVE_LEG, "0/0", NULL, "count has no legs" },
+	};
+	static const struct row none[] = {
+		{ INSERT, "0", "\"count\"", "[\"count\"]" },
+		{ INSERT, "1", "\"count\"", "there is no layer 1 (its stack is now: no layers)" },
+		{ REMOVE, "0", NULL, "there is no layer 0 (its stack is now: no layers)" },
+	};
+
+	(void)state;
+	check_rows("[\"count\", {\"count\": {\"direction\": \"in\"}}]", some,
+		   sizeof some / sizeof *some);
+	check_rows("[]", none, sizeof none / sizeof *none);
 }
 
 static void words(void **state)
@@ -365,11 +407,9 @@ static void written_yaml_reads_the_same(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(forms),
-		cmocka_unit_test(changes),
-		cmocka_unit_test(words),
-		cmocka_unit_test(hashes),
-		cmocka_unit_test(written_yaml_reads_the_same),
+		cmocka_unit_test(forms),           cmocka_unit_test(changes),
+		cmocka_unit_test(layers_of_ports), cmocka_unit_test(words),
+		cmocka_unit_test(hashes),          cmocka_unit_test(written_yaml_reads_the_same),
 	};
 
 	return cmocka_run_group_tests_name("stack_tree", tests, NULL, NULL);

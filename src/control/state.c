@@ -3,8 +3,8 @@
  * state.c - changes made at run time that a restart comes back to
  *
  * The file of the option `state` holds what differs from the configuration: disks that came, went,
- * or are other than it says, and devices with other units. It is YAML, in the words of the
- * configuration:
+ * or are other than it says, devices with other units, and ports with other options or layers. It
+ * is YAML, in the words of the configuration:
  *
  *     version: 1
  *     disks:
@@ -14,6 +14,10 @@
  *     vms:
  *       web:
  *         ide0: {configured: 77..., units: [...]}
+ *     ports:
+ *       web0:
+ *         configured: 0a31...
+ *         now: {switch: lan, vlan: 20, layers: [...]}
  *
  * Each change writes it anew: a new file, synchronised, renamed over the old one, the directory
  * synchronised. Only then is the change answered, so what was answered is there after a crash.
@@ -22,8 +26,8 @@
  * When penstock starts, an entry counts as long as the configuration says what it said when
  * penstock started before. If that was edited since, there are two opinions on where a disk's bytes
  * are, and with the wrong one a guest would see old data: so we refuse to start, unless the two are
- * the same (state_read.c). A disk that was taken out of the configuration goes; a device that was
- * edited counts as edited.
+ * the same (state_read.c). A disk that was taken out of the configuration goes; a device or a port
+ * that was edited counts as edited.
  */
 #include "control/state_private.h"
 
@@ -44,6 +48,7 @@
 #include "control/yaml_write.h"
 #include "frontend/device.h"
 #include "layer/disk.h"
+#include "packet/port.h"
 #include "util/log.h"
 #include "util/must.h"
 
@@ -60,6 +65,23 @@ static const char head[] =
 
 /* --- what differs -------------------------------------------------------------------------- */
 
+/* What @origin is about, as it is now; NULL if it is not there. */
+static json_t *what_is(const struct daemon *daemon, const struct origin *origin)
+{
+	const struct disk *disk = daemon_disk(daemon, origin->name);
+	const struct port *port = daemon_port(daemon, origin->name);
+
+	if (origin->kind == ORIGIN_DISK)
+		return disk ? must(config_write_disk(daemon, disk)) : NULL;
+	if (origin->kind == ORIGIN_PORT)
+		return port ? must(config_write_port(port)) : NULL;
+	for (unsigned d = 0; d < daemon->device_count; d++)
+		if (!strcmp(daemon->devices[d].vm->name, origin->vm) &&
+		    !strcmp(daemon->devices[d].device->name, origin->name))
+			return must(config_write_units(&daemon->devices[d]));
+	return NULL;
+}
+
 int state_begin(struct daemon *daemon, struct error *err)
 {
 	struct state *state = daemon->config->kept;
@@ -74,15 +96,9 @@ int state_begin(struct daemon *daemon, struct error *err)
 		return error_set(err, errno, "state: no file can be written in '%s': %s", directory,
 				 strerror(errno));
 	for (unsigned i = 0; i < state->count; i++) {
-		struct origin *origin = &state->origins[i];
-		struct disk *disk = origin->vm ? NULL : daemon_disk(daemon, origin->name);
-		json_t *now = disk ? must(config_write_disk(daemon, disk)) : NULL;
+		json_t *now = what_is(daemon, &state->origins[i]);
 
-		for (unsigned d = 0; origin->vm && d < daemon->device_count; d++)
-			if (!strcmp(daemon->devices[d].vm->name, origin->vm) &&
-			    !strcmp(daemon->devices[d].device->name, origin->name))
-				now = must(config_write_units(&daemon->devices[d]));
-		origin->begun = now ? stack_tree_hash(now) : 0;
+		state->origins[i].begun = now ? stack_tree_hash(now) : 0;
 		json_decref(now);
 	}
 	return 0;
@@ -126,7 +142,7 @@ static int add_disks(const struct state *state, json_t *json)
 		const struct origin *origin = &state->origins[i];
 		json_t *entry;
 
-		if (origin->vm || daemon_disk(daemon, origin->name))
+		if (origin->kind != ORIGIN_DISK || daemon_disk(daemon, origin->name))
 			continue;
 		entry = json_pack("{s:b}", "removed", 1);
 		ret = !entry || set_configured(entry, origin) ||
@@ -162,14 +178,60 @@ static int add_units(const struct state *state, json_t *json)
 	return ret;
 }
 
+/*
+ * What ports are, for add_ports(). At once when something has changed: when penstock ends, uplinks
+ * go while the file may still have to be written.
+ */
+static void note_ports(struct state *state)
+{
+	for (unsigned i = 0; i < state->count; i++) {
+		struct origin *origin = &state->origins[i];
+		const struct port *port = origin->kind == ORIGIN_PORT
+						  ? daemon_port(state->daemon, origin->name)
+						  : NULL;
+
+		if (!port) /* it has gone, or it is a NIC that no device uses */
+			continue;
+		json_decref(origin->last);
+		origin->last = config_write_port(port);
+	}
+}
+
+static int add_ports(const struct state *state, json_t *json)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < state->count && !ret; i++) {
+		const struct origin *origin = &state->origins[i];
+		json_t *entry;
+
+		if (!origin->last && origin->kind == ORIGIN_PORT &&
+		    daemon_port(state->daemon, origin->name))
+			return -1; /* memory was short */
+		if (!origin->last || !differs(origin, origin->last))
+			continue;
+		entry = json_object();
+		ret = !entry || set_configured(entry, origin) ||
+		      json_object_set(entry, "now", origin->last) ||
+		      json_object_set(json, origin->name, entry);
+		json_decref(entry);
+	}
+	return ret;
+}
+
 /* The text of the file, the caller's; NULL: no memory. */
 static char *compose(const struct state *state)
 {
-	json_t *disks = json_object(), *vms = json_object(), *json;
+	json_t *disks = json_object(), *vms = json_object(), *ports = json_object(), *json;
 	char *text = NULL, *whole = NULL;
-	bool good = disks && vms && !add_disks(state, disks) && !add_units(state, vms);
+	bool good = disks && vms && ports && !add_disks(state, disks) && !add_units(state, vms) &&
+		    !add_ports(state, ports);
 
 	json = good ? json_pack("{s:i, s:O, s:O}", "version", 1, "disks", disks, "vms", vms) : NULL;
+	if (json && json_object_size(ports) && json_object_set(json, "ports", ports)) {
+		json_decref(json);
+		json = NULL;
+	}
 	if (json)
 		text = yaml_write(json);
 	if (text && asprintf(&whole, "%s%s", head, text) < 0)
@@ -178,6 +240,7 @@ static char *compose(const struct state *state)
 	json_decref(json);
 	json_decref(disks);
 	json_decref(vms);
+	json_decref(ports);
 	return whole;
 }
 
@@ -289,6 +352,7 @@ void state_keep(struct daemon *daemon, struct waiter **waiter)
 	}
 	waiter_move(&keeping->waiter, waiter);
 	list_add(&state->next, &keeping->link);
+	note_ports(state);
 	state->again = true;
 	if (!state->writing)
 		begin(state);

@@ -17,6 +17,7 @@
 #include "control/state_private.h"
 #include "control/yaml.h"
 #include "frontend/frontend.h"
+#include "packet/port.h"
 #include "util/must.h"
 
 static uint64_t hash_of(const struct node *node)
@@ -40,11 +41,12 @@ struct origin *state_origin(const struct state *state, const char *vm, const cha
 	return NULL;
 }
 
-static void add_origin(struct state *state, const char *vm, const char *name,
+static void add_origin(struct state *state, enum origin_kind kind, const char *vm, const char *name,
 		       const struct node *node)
 {
 	state->origins = must(realloc(state->origins, (state->count + 1) * sizeof *state->origins));
-	state->origins[state->count++] = (struct origin){ .vm = vm ? must(strdup(vm)) : NULL,
+	state->origins[state->count++] = (struct origin){ .kind = kind,
+							  .vm = vm ? must(strdup(vm)) : NULL,
 							  .name = must(strdup(name)),
 							  .hash = hash_of(node) };
 }
@@ -95,7 +97,7 @@ static void add_devices(struct state *state, const struct node *vm)
 			units = find_units(vm, name);
 			if (!units)
 				break;
-			add_origin(state, vm->key, name, units);
+			add_origin(state, ORIGIN_DEVICE, vm->key, name, units);
 		}
 }
 
@@ -158,7 +160,7 @@ static void take_from_exports(const struct node *tree, const char *name)
 }
 
 /* One disk of the file. */
-static void merge_disk(struct state *state, struct node *entry, const struct node *tree,
+static void merge_disk(struct state *state, struct node *entry, struct node *tree,
 		       struct mistakes *mistakes)
 {
 	struct node *disks = node_find(tree, "disks");
@@ -179,7 +181,9 @@ static void merge_disk(struct state *state, struct node *entry, const struct nod
 					"disk '%s' is not in the configuration any more: what %s "
 					"says of it is dropped",
 					entry->key, state->path);
-		else if (!known && now)
+		else if (!known && now && !disks)
+			disks = node_add(tree, "disks", node_new(NODE_MAPPING, NULL, 0));
+		if (!known && now)
 			become(node_add(disks, entry->key, node_new(now->type, "", 0)), now);
 		return;
 	}
@@ -230,6 +234,75 @@ static void merge_device(struct state *state, struct node *entry, const struct n
 	become(units, now);
 }
 
+/* True if @name is of a port whatever is plugged in: an option, or its layers. */
+static bool is_of_port(const char *name)
+{
+	return options_find(port_options, name) || !strcmp(name, "layers");
+}
+
+/* Of what is below the name of a NIC or an uplink, what is the port's. */
+static json_t *port_of(const struct node *node)
+{
+	json_t *json = must(json_tree_write(node)), *value;
+	const char *name;
+	void *next;
+
+	json_object_foreach_safe(json, next, name, value)
+	{
+		if (!is_of_port(name))
+			json_object_del(json, name);
+	}
+	return json;
+}
+
+/* What is the port's in @node becomes what @now is; what is the NIC's or the uplink's own stays. */
+static void become_port(struct node *node, struct node *now)
+{
+	for (struct node *item = node->first, *next; item; item = next) {
+		next = item->next;
+		if (is_of_port(item->key))
+			take_out(node, item);
+	}
+	for (struct node *item = now->first; item; item = item->next)
+		if (is_of_port(item->key))
+			become(node_add(node, item->key, node_new(item->type, "", 0)), item);
+}
+
+/* One port of the file. */
+static void merge_port(struct state *state, struct node *entry, const struct node *tree,
+		       struct mistakes *mistakes)
+{
+	struct node *nic = node_find(node_find(tree, "nics"), entry->key);
+	struct node *node = nic ? nic : node_find(node_find(tree, "uplinks"), entry->key);
+	struct node *now = node_find(entry, "now");
+	struct origin *origin = state_origin(state, NULL, entry->key);
+	json_t *said;
+	bool same;
+
+	if (!now || now->type != NODE_MAPPING) {
+		mistake(mistakes, 0, "%s:%u: port '%s': expected what it is in 'now'", state->path,
+			entry->line, entry->key);
+		return;
+	}
+	if (!node || node->type != NODE_MAPPING || !origin || configured(entry) != origin->hash) {
+		mistake_warning(mistakes, node ? node->line : 0,
+				"port '%s' was changed here after it was changed while penstock "
+				"ran: what %s:%u says of it is dropped",
+				entry->key, state->path, entry->line);
+		return;
+	}
+	said = port_of(node);
+	same = stack_tree_hash(said) == hash_of(now);
+	json_decref(said);
+	if (same)
+		return;
+	origin->replaced = true;
+	mistake_warning(mistakes, node->line,
+			"port '%s' was changed while penstock ran: what %s:%u says counts",
+			entry->key, state->path, entry->line);
+	become_port(node, now);
+}
+
 static void merge(struct state *state, const struct node *file, struct node *tree,
 		  struct mistakes *mistakes)
 {
@@ -250,21 +323,42 @@ static void merge(struct state *state, const struct node *file, struct node *tre
 	for (struct node *vm = kept ? kept->first : NULL; vm; vm = vm->next)
 		for (struct node *device = vm->first; device; device = device->next)
 			merge_device(state, device, node_find(vms, vm->key), mistakes);
+	kept = node_find(file, "ports");
+	for (struct node *port = kept ? kept->first : NULL; port; port = port->next)
+		merge_port(state, port, tree, mistakes);
+}
+
+/* True if @name is a mapping in @tree, or not there. */
+static bool is_section(const struct node *tree, const char *name)
+{
+	const struct node *node = node_find(tree, name);
+
+	return !node || node->type == NODE_MAPPING;
+}
+
+static void add_origins(struct state *state, enum origin_kind kind, const struct node *section)
+{
+	for (struct node *node = section ? section->first : NULL; node; node = node->next)
+		add_origin(state, kind, NULL, node->key, node);
 }
 
 struct state *state_read(const char *path, struct node *tree, struct mistakes *mistakes)
 {
-	struct node *disks = node_find(tree, "disks"), *vms = node_find(tree, "vms"), *file;
+	struct node *vms = node_find(tree, "vms"), *file;
 	struct mistakes own = { .file = path };
 	struct state *state = must(calloc(1, sizeof *state));
-	bool well = disks && disks->type == NODE_MAPPING && (!vms || vms->type == NODE_MAPPING);
+	bool well = is_section(tree, "disks") && is_section(tree, "vms") &&
+		    is_section(tree, "nics") && is_section(tree, "uplinks");
 
 	state->path = must(strdup(path));
 	list_init(&state->now);
 	list_init(&state->next);
 	/* What is no configuration is for config_read() to complain about. */
-	for (struct node *disk = well ? disks->first : NULL; disk; disk = disk->next)
-		add_origin(state, NULL, disk->key, disk);
+	if (well) {
+		add_origins(state, ORIGIN_DISK, node_find(tree, "disks"));
+		add_origins(state, ORIGIN_PORT, node_find(tree, "nics"));
+		add_origins(state, ORIGIN_PORT, node_find(tree, "uplinks"));
+	}
 	for (struct node *vm = well && vms ? vms->first : NULL; vm; vm = vm->next)
 		add_devices(state, vm);
 	if (!well || (access(path, F_OK) && errno == ENOENT))
@@ -289,6 +383,7 @@ void state_free(struct state *state)
 	for (unsigned i = 0; i < state->count; i++) {
 		free(state->origins[i].vm);
 		free(state->origins[i].name);
+		json_decref(state->origins[i].last);
 	}
 	free(state->origins);
 	free(state->path);

@@ -95,7 +95,7 @@ unsigned node_count(const struct node *node)
 {
 	unsigned n = 0;
 
-	for (node = node->first; node; node = node->next)
+	for (node = node ? node->first : NULL; node; node = node->next)
 		n++;
 	return n;
 }

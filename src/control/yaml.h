@@ -43,7 +43,7 @@ void node_set(struct node *mapping, const char *key, const char *text);
 /** The value of @key in @mapping, or NULL. @mapping may be NULL. */
 struct node *node_find(const struct node *mapping, const char *key);
 
-/** How many values are in it. */
+/** How many values are in it. NULL is allowed: none. */
 unsigned node_count(const struct node *node);
 
 /** Frees it and all that is in it. NULL is allowed. */

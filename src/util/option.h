@@ -36,6 +36,7 @@ struct option {
 	bool automatic;             /**< UINT: "auto" is allowed, too, and means UINT64_MAX */
 	const char *fallback;       /**< default, as text; NULL: zero */
 	bool required;
+	char letter;      /**< of a flag of a command: its short form; 0: none */
 	const char *help; /**< for the man page: one or two sentences */
 };
 

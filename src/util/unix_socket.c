@@ -46,6 +46,11 @@ int unix_socket_connect(const char *path, struct error *err)
 	return connect_to(path, 0, err);
 }
 
+int unix_socket_dial(const char *path, struct error *err)
+{
+	return connect_to(path, SOCK_NONBLOCK, err);
+}
+
 /* Makes room for a socket at @path, unless something that is alive, or no socket, is there. */
 static int make_room(const char *path, struct error *err)
 {

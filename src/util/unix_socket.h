@@ -15,3 +15,6 @@ int unix_socket_listen(const char *path, mode_t mode, struct error *err);
 
 /** A stream socket connected to @path, blocking. The descriptor, or -errno. */
 int unix_socket_connect(const char *path, struct error *err);
+
+/** The same, non-blocking: -EAGAIN if too many wait there already. */
+int unix_socket_dial(const char *path, struct error *err);
