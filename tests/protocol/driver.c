@@ -21,6 +21,8 @@ enum { PAGE = 4096, CACHE_LINE = 64 };
 
 static const uint64_t GUEST_SLOTS = 0x100000000ull; /* behind a hole, as above a PC's PCI hole */
 static const uint64_t GUEST_DATA[2] = { 0x800000000ull, 0x1000000000ull };
+/* GUEST_USO4, GUEST_USO6, HOST_USO (virtio 1.3, 5.1.3): those of the high ones that net.c knows. */
+static const uint64_t NET_HIGH_FEATURES = 7ull << 54;
 
 #define ROUND_UP(value, to) (((value) + (to)-1) / (to) * (to))
 
@@ -223,7 +225,7 @@ static int negotiate_protocol(struct driver *driver)
 		ret = vu_query_u64(&driver->vu, VU_GET_QUEUE_NUM, &driver->queues_max);
 	if (ret)
 		return fail(driver, ret, "GET_QUEUE_NUM");
-	if (driver->queues_max < driver->queues)
+	if (driver->queues_max < (driver->options.net ? driver->queues / 2 : driver->queues))
 		return fail(driver, -ENOTSUP, "so many queues");
 	if (driver->protocol & VU_PF_MEM_SLOTS)
 		ret = vu_query_u64(&driver->vu, VU_GET_MAX_MEM_SLOTS, &driver->memory_slots);
@@ -259,9 +261,9 @@ static int set_status(struct driver *driver, uint64_t status)
 int driver_connect(struct driver *driver)
 {
 	const struct driver_options *options = &driver->options;
-	/* The device's own features (bits 0 to 23) are taken as offered. */
-	uint64_t wanted = 0xffffff | FEATURE(VIRTIO_F_VERSION_1) | VU_F_PROTOCOL_FEATURES |
-			  options->features;
+	/* The device's own features (bits 0 to 23, and 50 on) are taken as offered. */
+	uint64_t wanted = 0xffffff | (options->net ? NET_HIGH_FEATURES : 0) |
+			  FEATURE(VIRTIO_F_VERSION_1) | VU_F_PROTOCOL_FEATURES | options->features;
 	int ret = vu_connect(&driver->vu, options->socket);
 
 	if (ret)
@@ -433,7 +435,9 @@ void driver_forget(struct driver *driver)
 
 int driver_read_config(struct driver *driver)
 {
-	uint32_t size = offsetof(struct virtio_blk_config, max_secure_erase_sectors);
+	uint32_t size = driver->options.net
+				? offsetof(struct virtio_net_config, speed)
+				: offsetof(struct virtio_blk_config, max_secure_erase_sectors);
 	uint32_t whole = offsetof(struct vu_config, bytes) + size;
 	struct vu_config wanted = { .size = size };
 	struct vu_message answer;

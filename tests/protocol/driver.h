@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * driver.h - our own driver side: a vhost-user front-end with a virtio-blk or virtio-scsi driver
- * on it
+ * driver.h - our own driver side: a vhost-user front-end with a virtio-blk, virtio-scsi or
+ * virtio-net driver on it
  *
  * A driver is a guest without a VM: memory of its own (memfds, several regions), virtqueues in it,
  * and a connection to the daemon. Three layers, each usable alone:
@@ -10,6 +10,7 @@
  *   virtq_*    one ring, split or packed: slots pushed, published, reaped; or raw descriptors
  *   blk_*      virtio-blk requests, one at a time and waited for
  *   scsi_*     virtio-scsi requests, likewise: scsi_driver.h
+ *   net_*      a virtio-net card that sends and receives frames: net.h
  *
  * Every queue owns a fixed number of slots. A slot is room for one request: header, status byte,
  * data buffer and descriptors, all placed when the driver is made. So a request costs no
@@ -25,6 +26,7 @@
 
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 #include <linux/virtio_scsi.h>
 
@@ -133,6 +135,7 @@ struct driver_options {
 	bool add_regions;    /* ADD_MEM_REG one by one in place of SET_MEM_TABLE */
 	bool inflight;       /* use an inflight region; must be offered */
 	bool scsi;           /* slots are for virtio-scsi; queues 0 and 1 are control and events */
+	bool net;            /* the device is a virtio-net card; see net.h */
 };
 
 struct driver {
@@ -148,10 +151,15 @@ struct driver {
 	uint64_t features;         /* negotiated */
 	uint64_t protocol_offered; /* the same for the protocol */
 	uint64_t protocol;
-	uint64_t queues_max, memory_slots;
-	struct virtio_blk_config config; /* as of the last driver_read_config() */
-	int backend;                     /* our end of the back-end's request channel, or -1 */
-	int inflight_fd;                 /* kept over reconnects, or -1 */
+	uint64_t queues_max; /* of a virtio-net card: pairs of queues */
+	uint64_t memory_slots;
+	/* As of the last driver_read_config(). */
+	union {
+		struct virtio_blk_config config;
+		struct virtio_net_config net_config;
+	};
+	int backend;     /* our end of the back-end's request channel, or -1 */
+	int inflight_fd; /* kept over reconnects, or -1 */
 	struct vu_inflight inflight;
 
 	char error[200]; /* what went wrong, for people */

@@ -41,6 +41,8 @@ enum vu_request_id {
 	VU_SET_PROTOCOL_FEATURES = 16,
 	VU_GET_QUEUE_NUM = 17,
 	VU_SET_VRING_ENABLE = 18,
+	VU_SEND_RARP = 19,
+	VU_NET_SET_MTU = 20,
 	VU_SET_BACKEND_REQ_FD = 21,
 	VU_GET_CONFIG = 24,
 	VU_SET_CONFIG = 25,
@@ -59,7 +61,9 @@ enum { VU_BACKEND_CONFIG_CHANGE = 2 };
 #define VU_F_PROTOCOL_FEATURES (1ull << 30)
 
 #define VU_PF_MQ           (1ull << 0)
+#define VU_PF_RARP         (1ull << 2)
 #define VU_PF_REPLY_ACK    (1ull << 3)
+#define VU_PF_MTU          (1ull << 4)
 #define VU_PF_BACKEND_REQ  (1ull << 5)
 #define VU_PF_CONFIG       (1ull << 9)
 #define VU_PF_INFLIGHT     (1ull << 12)
@@ -67,8 +71,11 @@ enum { VU_BACKEND_CONFIG_CHANGE = 2 };
 #define VU_PF_MEM_SLOTS    (1ull << 15)
 #define VU_PF_STATUS       (1ull << 16)
 #define VU_PF_ALL                                                                                  \
-	(VU_PF_MQ | VU_PF_REPLY_ACK | VU_PF_BACKEND_REQ | VU_PF_CONFIG | VU_PF_INFLIGHT |          \
-	 VU_PF_RESET_DEVICE | VU_PF_MEM_SLOTS | VU_PF_STATUS)
+	(VU_PF_MQ | VU_PF_RARP | VU_PF_REPLY_ACK | VU_PF_MTU | VU_PF_BACKEND_REQ | VU_PF_CONFIG |  \
+	 VU_PF_INFLIGHT | VU_PF_RESET_DEVICE | VU_PF_MEM_SLOTS | VU_PF_STATUS)
+
+/* Those of them that only a network device has a use for. */
+#define VU_PF_NET (VU_PF_RARP | VU_PF_MTU)
 
 #define VU_VERSION    1u
 #define VU_REPLY      (1u << 2)
