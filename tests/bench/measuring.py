@@ -18,7 +18,7 @@ DEPTHS = (1, 8, 32, 128)
 SERVER_CORE, CLIENT_CORE = 1, 0
 DISTURBED = 0.05        # part of a run that client and server waited for their cores
 OURS, THEIRS, LIMIT = "penstock", "qemu-storage-daemon", "fio"
-CLIENTS = ("bench", "pvscsi", "latency", "nbd")
+CLIENTS = ("bench", "pvscsi", "latency", "nbd", "net")
 
 
 class BenchError(Exception):
