@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The example in each layer's and back-end's man page: it is run as it stands there, but for directories, and
-its disks are read through the NBD server."""
+"""The example in each man page of a layer, a back-end, an uplink or a NIC: it is run as it stands there, but for directories.
+Disks are read through the NBD server; of networks, the ports are there. Those that need an interface of the host are checked only."""
 
+import json
 import re
+import socket
+import struct
 import subprocess
 import time
 
@@ -59,10 +62,33 @@ def serve_by_nbdkit(lab, yaml):
 
 MAKE = {"crypt": make_volume, "iso": make_iso, "nbd": serve_by_nbdkit}
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def with_free_ports(_, yaml):
+    """Ports of the host in a forward may be somebody's here."""
+    return re.sub(r"(tcp:127\.0\.0\.1:|udp:)\d+", lambda match: f"{match[1]}{free_port()}", yaml)
+
+
+def with_capture(lab, yaml):
+    header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    frame = b"\xff" * 6 + bytes([2, 0, 0, 0, 0, 1]) + b"\x88\xb5" + bytes(46)
+    lab.path(re.search(r"replay: \./([^,}\s]+)", yaml)[1]).write_bytes(
+        header + struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
+    return yaml
+
+
+PREPARE = {"user": with_free_ports, "pcap": with_capture}
+CHECK_ONLY = ("tap", "packet")  # they need root, and an interface
+
 with Lab() as all_names:
-    names = [name for name in accepted(all_names.penstock("help", "--names", "help")).split()
-             if "disks:" in all_names.penstock("help", name).stdout.split("Example:\n")[-1]
-             and "vms:" not in all_names.penstock("help", name).stdout.split("Example:\n")[-1]]
+    examples = {name: all_names.penstock("help", name).stdout.split("Example:\n")[-1]
+                for name in accepted(all_names.penstock("help", "--names", "help")).split()}
+    names = [name for name, text in examples.items() if "disks:" in text and "vms:" not in text]
+    networks = [name for name, text in examples.items() if "switches:" in text]
 
 for name in names:
     @tap.test(f"the example of {name} runs")
@@ -78,6 +104,24 @@ for name in names:
                                        f"nbd+unix:///{disk}?socket={lab.path('nbd.sock')}"], text=True,
                                       capture_output=True, timeout=30)
                 tap.contains(read.stdout + read.stderr, "read 65536/65536 bytes")
+
+for name in networks:
+    @tap.test(f"the example of {name} " + ("is good" if name in CHECK_ONLY else "runs, and its ports are there"))
+    def _(name=name):
+        with Lab() as lab:
+            yaml = PREPARE.get(name, lambda _, text: text)(lab, example_of(lab, name))
+            config = lab.write("example.yaml", f"api: api.sock\n{yaml}")
+            accepted(lab.penstock("check", config))
+            if name in CHECK_ONLY:
+                return
+            lab.daemon("run", config)
+            status = json.loads(accepted(lab.penstock("status", "--json", "--api", "api.sock")))
+            # Names two levels deep, of NICs and uplinks.
+            sections = re.findall(r"(?m)^(?:nics|uplinks):\n((?: .*\n?)+)", yaml)
+            wanted = re.findall(r"(?m)^  (\w+):", "\n".join(sections))
+            tap.check(wanted, f"no ports in:\n{yaml}")
+            tap.equal(sorted(port["name"] for port in status["ports"]), sorted(wanted), "ports")
+            accepted(lab.penstock("check", lab.write("again.yaml", accepted(lab.penstock("config", "--api", "api.sock")))))
 
 
 tap.main()

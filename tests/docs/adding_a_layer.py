@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Does what docs/adding-a-layer.md says, in a copy of the tree.
+"""Does what docs/adding-a-layer.md and docs/adding-a-packet-layer.md say, each in a copy of the tree.
 
-The guide marks its blocks of code:
+A guide marks its blocks of code:
 
     <!-- file: PATH -->   the block is the next piece of that file
     <!-- edit: PATH -->   the block is a diff; its old lines stand in the file once (indentation aside)
@@ -22,14 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 import tap
 
-GUIDE = ROOT / "docs" / "adding-a-layer.md"
+GUIDES = ("adding-a-layer.md", "adding-a-packet-layer.md")
 BLOCK = re.compile(r"<!-- (file|edit|run)(?:: (\S+))? -->\n```\w+\n(.*?)```\n", re.DOTALL)
 COPIED = ("meson.build", "meson_options.txt", "LICENSE", "src", "docs", "systemd", "completion", "tests", "scripts")
 SECONDS = 200
 
 
-def blocks():
-    text = GUIDE.read_text()
+def blocks(guide):
+    text = (ROOT / "docs" / guide).read_text()
     found = [match.groups() for match in BLOCK.finditer(text)]
     tap.equal(len(found), text.count("<!-- "), "blocks of code under marks")
     return found
@@ -75,24 +75,25 @@ def run(directory, block):
             rest = rest[rest.index(line) + len(line):]
 
 
-@tap.test("docs/adding-a-layer.md builds and works")
-def _():
-    with tempfile.TemporaryDirectory(prefix="penstock-guide-") as temporary:
-        directory = Path(temporary)
-        for name in COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("corpus", "__pycache__"))
-            elif source.exists():
-                shutil.copy(source, directory / name)
-        for kind, path, block in blocks():
-            if kind == "file":
-                with open(directory / path, "a") as file:
-                    file.write(block)
-            elif kind == "edit":
-                apply(directory / path, block)
-            else:
-                run(directory, block)
+for name in GUIDES:
+    @tap.test(f"docs/{name} builds and works")
+    def _(guide=name):
+        with tempfile.TemporaryDirectory(prefix="penstock-guide-") as temporary:
+            directory = Path(temporary)
+            for name in COPIED:
+                source = ROOT / name
+                if source.is_dir():
+                    shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("corpus", "__pycache__"))
+                elif source.exists():
+                    shutil.copy(source, directory / name)
+            for kind, path, block in blocks(guide):
+                if kind == "file":
+                    with open(directory / path, "a") as file:
+                        file.write(block)
+                elif kind == "edit":
+                    apply(directory / path, block)
+                else:
+                    run(directory, block)
 
 
 tap.main()
