@@ -187,7 +187,7 @@ static void a_large_packet_takes_several_buffers(void **unused)
 	struct guest_piece pieces[] = { { 0, 5, false }, { 5, 100, false }, { 105, 4007, false } };
 	const struct virtio_net_hdr_mrg_rxbuf *header;
 	uint8_t expected[4100];
-	uint32_t written, at = 0, total = 0;
+	uint32_t written = 0, at = 0, total = 0;
 
 	(void)unused;
 	begin(1, BIT(VIRTIO_NET_F_MRG_RXBUF), NULL, NULL);
