@@ -232,29 +232,29 @@ static void kept_release(struct burst *burst)
 	struct kept *kept = burst->owner;
 	struct packet_pool *pool = kept->pool;
 
-	kept->next = pool->free[kept->class];
-	pool->free[kept->class] = kept;
+	kept->next = pool->free[kept->index];
+	pool->free[kept->index] = kept;
 }
 
 static struct kept *get(struct packet_pool *pool, uint32_t length)
 {
 	struct kept *kept;
-	unsigned class = 0;
+	unsigned index = 0;
 
-	while (class < POOL_CLASSES && class_bytes[class] < length)
-		class ++;
-	if (class == POOL_CLASSES)
+	while (index < POOL_CLASSES && class_bytes[index] < length)
+		index++;
+	if (index == POOL_CLASSES)
 		return NULL;
-	kept = pool->free[class];
+	kept = pool->free[index];
 	if (kept)
-		pool->free[class] = kept->next;
-	else if (make_room(pool, pool->reserve + kept_size(class)))
-		kept = pool_allocate(pool, kept_size(class));
+		pool->free[index] = kept->next;
+	else if (make_room(pool, pool->reserve + kept_size(index)))
+		kept = pool_allocate(pool, kept_size(index));
 	if (!kept)
 		return NULL;
 	memset(kept, 0, sizeof *kept);
 	kept->pool = pool;
-	kept->class = (uint8_t) class;
+	kept->index = (uint8_t)index;
 	kept->burst = (struct burst){ .refs = 1, .release = kept_release, .owner = kept };
 	return kept;
 }

@@ -17,7 +17,7 @@ struct kept {
 	struct kept *next; /**< free, or in a lane's list of those that go on */
 	uint16_t step;     /**< where it goes on, see chain.h */
 	uint8_t direction; /**< enum packet_direction, likewise */
-	uint8_t class;
+	uint8_t index;     /**< of its size in class_bytes */
 	uint8_t data[];
 };
 
