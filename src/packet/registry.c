@@ -10,11 +10,10 @@ extern const struct packet_layer_ops capture_layer;
 extern const struct packet_layer_ops count_layer;
 extern const struct packet_layer_ops impair_layer;
 
+extern const struct uplink_ops link_uplink;
 extern const struct uplink_ops packet_uplink;
 extern const struct uplink_ops pcap_uplink;
 extern const struct uplink_ops tap_uplink;
-
-extern const struct uplink_ops link_uplink;
 extern const struct uplink_ops user_uplink;
 
 const struct packet_layer_ops *const packet_layer_registry[] = {
@@ -22,7 +21,7 @@ const struct packet_layer_ops *const packet_layer_registry[] = {
 };
 
 const struct uplink_ops *const uplink_registry[] = {
-	&link_uplink, &user_uplink, &packet_uplink, &pcap_uplink, &tap_uplink, NULL,
+	&link_uplink, &packet_uplink, &pcap_uplink, &tap_uplink, &user_uplink, NULL,
 };
 
 const struct packet_layer_ops *packet_layer_find(const char *name)
