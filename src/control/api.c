@@ -116,7 +116,11 @@ static void reader_moved(void *data)
 	struct call_stream *stream = request->call.stream;
 	char bytes[512];
 	ssize_t n = recv(request->reader_fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+	struct pollfd reader = { .fd = request->reader_fd, .events = POLLRDHUP };
 
+	/* What it has said stays there, and hides its end. */
+	if (n > 0 && poll(&reader, 1, 0) > 0 && reader.revents & (POLLRDHUP | POLLHUP | POLLERR))
+		n = 0;
 	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
 		return;
 	if (n < 0) {

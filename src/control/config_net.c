@@ -137,7 +137,7 @@ static bool read_layer(struct mistakes *mistakes, const struct node *node, const
 			     "options such as {name: value}"))
 		return true;
 	reading_options(mistakes, contents, below, layer->ops->options, layer->settings, NULL);
-	if (mistakes->count == before && !mistakes->no_memory)
+	if (facts && mistakes->count == before && !mistakes->no_memory)
 		try_layer(mistakes, contents, below, layer, facts);
 	return true;
 }

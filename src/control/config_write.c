@@ -47,12 +47,26 @@ static bool has_default(const struct option *row, const char *text)
 	return !strcmp(text, usual);
 }
 
+/* A text, however long, unless it is the default. */
+static int write_string(json_t *json, const struct option *row, const void *object)
+{
+	const char *text = *(char *const *)(const void *)((const char *)object + row->offset);
+
+	if (!text || (row->fallback && !strcmp(text, row->fallback)))
+		return 0;
+	return json_object_set_new(json, row->name, json_string(text));
+}
+
 int config_write_options(json_t *json, const struct option *table, const void *object)
 {
-	char text[1024];
+	char text[64];
 	int ret = 0;
 
 	for (; table && table->name && !ret; table++) {
+		if (table->type == OPTION_STRING) {
+			ret = write_string(json, table, object);
+			continue;
+		}
 		options_get(table, object, text, sizeof text);
 		if (has_default(table, text))
 			continue;

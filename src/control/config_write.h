@@ -26,6 +26,10 @@ json_t *config_write_units(const struct daemon_device *slot);
  * watches. */
 json_t *config_write_port(const struct port *port);
 
+/** The same of the NIC called @name, which no device uses, as it is configured. NULL: no memory, or
+ * none is called so. */
+json_t *config_write_unplugged(const struct daemon *daemon, const char *name);
+
 /** All layers of a port, in the full form of stack_tree.h. */
 json_t *config_write_layers(const struct port *port);
 

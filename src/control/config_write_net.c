@@ -78,6 +78,17 @@ json_t *config_write_port(const struct port *port)
 	return write_port(&port->config, write_layers(port, false));
 }
 
+json_t *config_write_unplugged(const struct daemon *daemon, const char *name)
+{
+	const struct config *config = daemon->config;
+
+	for (unsigned i = 0; i < config->nic_count; i++)
+		if (!strcmp(config->nics[i].name, name))
+			return write_port(&config->nics[i].config,
+					  configured_layers(&config->nics[i]));
+	return NULL;
+}
+
 /* A NIC or an uplink as it is below its name: what a port has, and what is its own. */
 static json_t *write_plugged(const struct daemon *daemon, const struct config_port *config)
 {

@@ -373,7 +373,8 @@ static int read_layers(const struct port *port, const json_t *json,
 	char text[sizeof err->text];
 
 	if (tree)
-		config_read_packet_layers(layers, count, tree, &port->facts, &mistakes);
+		/* Those that change are compiled by port_set_layers(), which says what is wrong. */
+		config_read_packet_layers(layers, count, tree, NULL, &mistakes);
 	node_free(tree);
 	if (mistakes.fatal) {
 		config_release_packet_layers(*layers, *count);

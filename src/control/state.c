@@ -74,7 +74,8 @@ static json_t *what_is(const struct daemon *daemon, const struct origin *origin)
 	if (origin->kind == ORIGIN_DISK)
 		return disk ? must(config_write_disk(daemon, disk)) : NULL;
 	if (origin->kind == ORIGIN_PORT)
-		return port ? must(config_write_port(port)) : NULL;
+		return port ? must(config_write_port(port))
+			    : config_write_unplugged(daemon, origin->name);
 	for (unsigned d = 0; d < daemon->device_count; d++)
 		if (!strcmp(daemon->devices[d].vm->name, origin->vm) &&
 		    !strcmp(daemon->devices[d].device->name, origin->name))
@@ -99,7 +100,10 @@ int state_begin(struct daemon *daemon, struct error *err)
 		json_t *now = what_is(daemon, &state->origins[i]);
 
 		state->origins[i].begun = now ? stack_tree_hash(now) : 0;
-		json_decref(now);
+		if (state->origins[i].kind == ORIGIN_PORT)
+			state->origins[i].last = now; /* uplinks may have gone when it is written */
+		else
+			json_decref(now);
 	}
 	return 0;
 }

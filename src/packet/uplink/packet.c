@@ -173,6 +173,8 @@ static bool socket_poll(struct loop_poller *poller)
 	one->first = ps->next;
 	while (one->burst->count < PACKET_BURST && one->slots < PACKET_BURST && filled(ps)) {
 		take_frame(ps, one->burst);
+		/* Neither the kernel's nor new: it is not taken again before it has come back. */
+		__atomic_store_n(&slot(ps, ps->next)->tp_status, TP_STATUS_COPY, __ATOMIC_RELAXED);
 		one->slots++;
 		ps->held++;
 		ps->next = (ps->next + 1) % ps->slots;
@@ -184,23 +186,25 @@ static bool socket_poll(struct loop_poller *poller)
 	return true;
 }
 
-/* What comes from now on makes the socket readable anew. */
+/* What comes from now on makes the socket readable anew; so does the end of the interface, but
+ * once. */
 static bool socket_arm(struct loop_poller *poller)
 {
-	const struct packet_socket *ps = container_of(poller, struct packet_socket, poller);
+	struct packet_socket *ps = container_of(poller, struct packet_socket, poller);
+	int error = 0;
+	socklen_t length = sizeof error;
 
+	if (filled(ps))
+		return ps->intake.free;
+	if (!getsockopt(ps->fd, SOL_SOCKET, SO_ERROR, &error, &length) && error && ps->present)
+		lost(ps, error == ENETDOWN ? IS_DOWN : WAS_REMOVED);
 	return ps->intake.free && filled(ps);
 }
 
 static void readable(void *data)
 {
 	struct packet_socket *ps = data;
-	int error = 0;
-	socklen_t length = sizeof error;
 
-	if (!filled(ps) && !getsockopt(ps->fd, SOL_SOCKET, SO_ERROR, &error, &length) && error &&
-	    ps->present)
-		lost(ps, error == ENETDOWN ? IS_DOWN : WAS_REMOVED);
 	loop_poller_wake(ps->uplink.loop, &ps->poller);
 }
 

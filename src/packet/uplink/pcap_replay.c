@@ -90,7 +90,9 @@ static bool read_file(struct files *files, uint64_t *base)
 	while ((status = pcap_next_ex(replay->pcap, &header, &data)) == 1) {
 		uint64_t stamp =
 			(uint64_t)header->ts.tv_sec * FILES_SECOND + (uint64_t)header->ts.tv_usec;
-		struct frame_record *record = reserve(files, header->caplen);
+		/* What is longer than any frame is counted as malformed: see add_frame(). */
+		uint32_t length = header->caplen <= PACKET_MAX ? header->caplen : 0;
+		struct frame_record *record = reserve(files, length);
 
 		if (!record)
 			return false;
@@ -103,7 +105,7 @@ static bool read_file(struct files *files, uint64_t *base)
 			*base = begin + (stamp - first);
 		record->time = *base;
 		record->note = NOTE_FRAME;
-		memcpy(record->data, data, header->caplen);
+		memcpy(record->data, data, length);
 		frame_pipe_put(&replay->pipe);
 		replay->count++;
 	}

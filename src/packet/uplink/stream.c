@@ -3,6 +3,7 @@
 #include "packet/uplink/stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -394,7 +395,7 @@ static void block(struct stream *s)
 	s->unblocked = 0;
 	if (s->writable)
 		return;
-	s->writable_fd = dup(s->fd);
+	s->writable_fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 0);
 	if (s->writable_fd >= 0)
 		s->writable = loop_watch_add_writable(s->loop, s->writable_fd, writable, s);
 	if (s->writable)

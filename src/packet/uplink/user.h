@@ -55,7 +55,8 @@ struct user_child {
 	pid_t pid;         /**< 0: none */
 	int said_fd;       /**< its standard error, or -1 */
 	struct loop_watch *watch;
-	char line[256]; /**< begin of a line of it */
+	struct loop_timer again; /**< it said more than is listened to at once */
+	char line[256];          /**< begin of a line of it */
 	unsigned length;
 	char last[256]; /**< line: why it ended, likely */
 };

@@ -26,17 +26,22 @@
 #include "util/error.h"
 #include "util/log.h"
 
-#define PATIENCE_MS 3000
-#define DYING_MS    50 /* from when its socket is closed until it has ended */
+#define PATIENCE_MS   3000
+#define HEARD_AT_ONCE 16384u       /* bytes */
+#define HEAR_AGAIN    100000000ull /* ns after that */
+#define DYING_MS      50           /* from when its socket is closed until it has ended */
 /* Bytes of passt's socket. When it is full passt drops what it has taken from its connections, and
  * repeats all of it later: so it should hold what the windows of guests allow. */
 #define SEND_BUFFER (8 << 20)
 
 extern char **environ;
 
+static void listen_again(struct loop_timer *timer);
+
 void user_child_init(struct user_child *child, const char *name, struct loop *control)
 {
 	*child = (struct user_child){ .name = name, .loop = control, .said_fd = -1 };
+	loop_timer_init(&child->again, listen_again);
 }
 
 /* --- what it says --------------------------------------------------------------------- */
@@ -53,21 +58,41 @@ static void say(struct user_child *child)
 	memcpy(child->last, child->line, sizeof child->last);
 }
 
+static void hear(struct user_child *child, const char *bytes, ssize_t count)
+{
+	for (ssize_t i = 0; i < count; i++) {
+		unsigned char c = (unsigned char)bytes[i];
+
+		if (c == '\n' || child->length == sizeof child->line - 1)
+			say(child);
+		if (c != '\n')
+			child->line[child->length++] = c < ' ' || c > '~' ? '?' : (char)c;
+	}
+}
+
+/* One that talks without end gets only so much of this thread: the rest has to wait. */
 static void listen_to(void *data)
 {
 	struct user_child *child = data;
+	size_t heard = 0;
 	char bytes[512];
 	ssize_t n;
 
-	while ((n = read(child->said_fd, bytes, sizeof bytes)) > 0 || (n < 0 && errno == EINTR))
-		for (ssize_t i = 0; i < n; i++) {
-			unsigned char c = (unsigned char)bytes[i];
+	while ((n = read(child->said_fd, bytes, sizeof bytes)) > 0 || (n < 0 && errno == EINTR)) {
+		if (n < 0)
+			continue;
+		hear(child, bytes, n);
+		heard += (size_t)n;
+		if (heard < HEARD_AT_ONCE)
+			continue;
+		loop_timer_set(child->loop, &child->again, loop_now(child->loop) + HEAR_AGAIN);
+		return;
+	}
+}
 
-			if (c == '\n' || child->length == sizeof child->line - 1)
-				say(child);
-			if (c != '\n')
-				child->line[child->length++] = c < ' ' || c > '~' ? '?' : (char)c;
-		}
+static void listen_again(struct loop_timer *timer)
+{
+	listen_to(container_of(timer, struct user_child, again));
 }
 
 /* --- its life -------------------------------------------------------------------------- */
@@ -211,6 +236,7 @@ void user_child_end(struct user_child *child)
 	}
 	if (child->said_fd >= 0)
 		listen_to(child);
+	loop_timer_cancel(&child->again);
 	if (child->watch)
 		loop_watch_remove(child->loop, child->watch);
 	if (child->said_fd >= 0)
