@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #define WAYS 4u
 
@@ -24,6 +25,7 @@ struct bucket {
 struct addresses {
 	struct bucket *buckets;
 	uint64_t mask; /* of their number */
+	uint64_t salt; /* so that nobody can choose addresses that share their buckets */
 	unsigned max, ports;
 	uint32_t ageing;
 	atomic_uint total;
@@ -43,6 +45,8 @@ struct addresses *addresses_create(unsigned max, uint32_t ageing, unsigned ports
 	while (buckets * WAYS < 2ull * max)
 		buckets *= 2;
 	a->mask = buckets - 1;
+	if (getrandom(&a->salt, sizeof a->salt, 0) != sizeof a->salt)
+		a->salt = (uintptr_t)a;
 	a->max = max;
 	a->ports = ports;
 	a->ageing = ageing;
@@ -74,15 +78,18 @@ void addresses_free(struct addresses *a)
 
 /* --- entries ------------------------------------------------------------------------ */
 
-static uint64_t mixed(uint64_t key)
+/* All bits of the key, VLAN and address, reach all bits of this. */
+static uint64_t mixed(const struct addresses *a, uint64_t key)
 {
-	key *= 0x9e3779b97f4a7c15ull;
-	return key ^ key >> 29;
+	unsigned __int128 p = (unsigned __int128)(key ^ a->salt) * 0x9e3779b97f4a7c15ull;
+	uint64_t hash = ((uint64_t)p ^ (uint64_t)(p >> 64)) * 0xc2b2ae3d27d4eb4full;
+
+	return hash ^ hash >> 32;
 }
 
 static struct bucket *bucket_of(const struct addresses *a, uint64_t key, unsigned which)
 {
-	uint64_t hash = mixed(key);
+	uint64_t hash = mixed(a, key);
 
 	return &a->buckets[(which ? hash >> 32 : hash) & a->mask];
 }
@@ -189,10 +196,11 @@ static struct entry *place(struct addresses *a, uint64_t key, uint32_t now)
 	return NULL;
 }
 
-static bool full(const struct addresses *a, unsigned port, unsigned cap)
+/* @moves: it needs no place of its own. */
+static bool full(const struct addresses *a, unsigned port, unsigned cap, bool moves)
 {
 	return atomic_load_explicit(&a->per_port[port], memory_order_relaxed) >= cap ||
-	       atomic_load_explicit(&a->total, memory_order_relaxed) >= a->max;
+	       (!moves && atomic_load_explicit(&a->total, memory_order_relaxed) >= a->max);
 }
 
 static enum address_learned learn_locked(struct addresses *a, uint64_t key, unsigned port,
@@ -207,9 +215,11 @@ static enum address_learned learn_locked(struct addresses *a, uint64_t key, unsi
 		atomic_store(&e->value, value_of(port, now));
 		return ADDRESS_KNOWN;
 	}
-	if (full(a, port, cap))
+	if (full(a, port, cap, e)) {
 		sweep(a, now);
-	if (full(a, port, cap))
+		e = look(a, key, &value); /* it may have been too old itself */
+	}
+	if (full(a, port, cap, e))
 		return ADDRESS_REFUSED;
 	if (e)
 		clear(a, e);
@@ -236,7 +246,7 @@ enum address_learned addresses_learn(struct addresses *a, uint64_t key, unsigned
 			atomic_compare_exchange_strong(&e->value, &value, value_of(port, now));
 		return ADDRESS_KNOWN;
 	}
-	if (!may_lock || (full(a, port, cap) && atomic_load(&a->swept) == now))
+	if (!may_lock || (full(a, port, cap, e) && atomic_load(&a->swept) == now))
 		return ADDRESS_REFUSED;
 	pthread_mutex_lock(&a->mutex);
 	learned = learn_locked(a, key, port, now, cap);

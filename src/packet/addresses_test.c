@@ -61,6 +61,38 @@ static void test_caps(void **state)
 	addresses_free(a);
 }
 
+/* A router has one address in as many VLANs as there are. */
+static void test_one_address_in_all_vlans(void **state)
+{
+	struct addresses *a = addresses_create(16384, AGEING, PORTS);
+
+	(void)state;
+	for (uint16_t vlan = 1; vlan <= 4094; vlan++)
+		assert_int_equal(
+			addresses_learn(a, address_key(vlan, 0x525400000001), 1, 1000, 8192, true),
+			ADDRESS_NEW);
+	addresses_free(a);
+}
+
+static void test_full_table_lets_move(void **state)
+{
+	struct addresses *a = addresses_create(16, AGEING, PORTS);
+
+	(void)state;
+	for (uint64_t i = 0; i < 16; i++)
+		addresses_learn(a, address_key(1, i), 1, 1000, 100, true);
+	assert_int_equal(addresses_count(a, -1), 16);
+	assert_int_equal(addresses_learn(a, address_key(1, 99), 2, 1000, 100, true),
+			 ADDRESS_REFUSED);
+	assert_int_equal(addresses_learn(a, address_key(1, 7), 2, 1000, 100, true), ADDRESS_NEW);
+	/* One that is too old, and moves to a port that is full: it is forgotten once, not twice.
+	 */
+	assert_int_equal(addresses_learn(a, address_key(1, 7), 3, 1001 + AGEING, 0, true),
+			 ADDRESS_REFUSED);
+	assert_int_equal(addresses_count(a, -1), 0);
+	addresses_free(a);
+}
+
 static void test_static_and_forget(void **state)
 {
 	struct addresses *a = addresses_create(64, AGEING, PORTS);
@@ -146,6 +178,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_learn_find_move),
 		cmocka_unit_test(test_caps),
+		cmocka_unit_test(test_one_address_in_all_vlans),
+		cmocka_unit_test(test_full_table_lets_move),
 		cmocka_unit_test(test_static_and_forget),
 		cmocka_unit_test(test_read_while_it_changes),
 	};

@@ -23,6 +23,8 @@ struct chain_of_layers *chain_create(unsigned count)
 static void judge(struct layer_place *place, enum packet_direction direction,
 		  struct packet_batch *batch)
 {
+	if (place->left) /* what one that leaves with it has passed on goes by */
+		return;
 	stats_add(&place->stats.direction[direction].seen,
 		  (unsigned)__builtin_popcountll(batch->live));
 	place->layer->ops->process(place, direction, batch);
@@ -229,7 +231,10 @@ void chain_replace(struct lane *lane, struct chain_of_layers *chain)
 	for (unsigned i = 0; old && i < old->count; i++) {
 		struct layer_place *place = old->step[i].place;
 
-		if (!has(chain, place) && place->layer->ops->leave)
+		if (has(chain, place))
+			continue;
+		place->left = true;
+		if (place->layer->ops->leave)
 			place->layer->ops->leave(place);
 	}
 	chain_go_on(lane); /* by the old chain, whose steps they name */

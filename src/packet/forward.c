@@ -10,6 +10,8 @@
  * Neighbours in a batch mostly have the same addresses, so the last lookups are remembered for as
  * long as a batch lasts.
  */
+#include <endian.h>
+
 #include "packet/chain.h"
 #include "packet/crossing.h"
 #include "packet/frame.h"
@@ -59,9 +61,16 @@ static void append(struct vswitch_loop *loop, struct lane *lane, struct packet *
 	}
 }
 
+/* One more tag stands behind the one that was taken off. */
+static bool has_inner_tag(const struct packet *packet)
+{
+	return packet_ethernet(packet)->type == htobe16(0x8100);
+}
+
 static void set_tag(struct packet *packet, const struct view_port *to)
 {
-	packet->tagged = to->tagged && packet->vlan != to->vlan;
+	/* Without its own tag the next one would count. */
+	packet->tagged = to->tagged && (packet->vlan != to->vlan || has_inner_tag(packet));
 	packet->tag = (uint16_t)((packet->tag & 0xe000) | packet->vlan);
 }
 
@@ -164,10 +173,11 @@ static bool learn(struct forwarding *f, const struct packet *packet, uint64_t ke
 	enum address_learned learned;
 
 	learned = addresses_learn(f->vswitch->addresses, key, packet->port, f->now,
-				  f->from->addresses, f->lane->learned_now < LEARN_LIMIT);
-	if (learned == ADDRESS_NEW)
-		f->lane->learned_now++;
-	else if (learned == ADDRESS_REFUSED)
+				  f->from->addresses,
+				  f->from->learning && f->lane->learned_now < LEARN_LIMIT);
+	if (learned == ADDRESS_NEW || learned == ADDRESS_REFUSED)
+		f->lane->learned_now++; /* an attempt may have taken the lock */
+	if (learned == ADDRESS_REFUSED && f->from->learning)
 		stats_add(&f->lane->stats.refused, 1);
 	return learned != ADDRESS_STATIC;
 }
@@ -251,7 +261,7 @@ static uint16_t classify(const struct view_port *from, const struct packet *pack
 	uint16_t vlan = packet->tag & 0xfff;
 
 	if (!packet->tagged || !vlan)
-		return from->vlan;
+		return has_inner_tag(packet) ? 0 : from->vlan;
 	return from->tagged && vlan < 4095 && vlan_has(&from->vlans, vlan) ? vlan : 0;
 }
 
@@ -271,8 +281,7 @@ static void forward(struct forwarding *f, struct packet_batch *batch, unsigned i
 		packet->tag = 0;
 	key = address_key(packet->vlan, mac_number(ethernet->source));
 	if (key != f->source) {
-		if (mac_is_multicast(ethernet->source) ||
-		    (f->from->learning && !learn(f, packet, key))) {
+		if (mac_is_multicast(ethernet->source) || !learn(f, packet, key)) {
 			lane_drop(f->lane, PACKET_IN, DROP_SOURCE, batch, i);
 			return;
 		}

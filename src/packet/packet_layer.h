@@ -97,6 +97,7 @@ struct layer_place {
 	struct lane *lane; /**< the port's on this loop: its loop, its pool */
 	unsigned step;     /**< its position in lane->chain, kept right when layers change */
 	const void *rules; /**< as of now on this loop */
+	bool left;         /**< leave() was called: it sees no packets any more */
 	struct layer_stats stats;
 };
 

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -15,6 +16,38 @@ static unsigned loops; /* of this round of tests */
 static struct rig_port *plug(const char *name, unsigned n, const char *const *options)
 {
 	return rig_plug(&rig, name, n % loops, 0, options);
+}
+
+struct changing {
+	struct rig_port *port;
+	struct port_config config;
+	sem_t done;
+};
+
+static void changed(void *data, int status)
+{
+	assert_int_equal(status, 0);
+	sem_post(&((struct changing *)data)->done);
+}
+
+static void change_now(void *data)
+{
+	struct changing *changing = data;
+
+	assert_int_equal(
+		port_change(changing->port->port, &changing->config, changed, changing, NULL), 0);
+}
+
+static void change(struct rig_port *port, const char *const *options)
+{
+	struct changing changing = { .port = port };
+
+	sem_init(&changing.done, 0, 0);
+	rig_config(&changing.config, options);
+	rig_do(rig.control, change_now, &changing);
+	while (sem_wait(&changing.done)) {
+	}
+	sem_destroy(&changing.done);
 }
 
 static void test_learning(void **state)
@@ -144,9 +177,51 @@ static void test_vlans(void **state)
 	rig_end(&rig);
 }
 
+static void send_double_tagged(struct rig_port *port, uint16_t outer, uint16_t inner)
+{
+	uint8_t frame[108];
+	struct rig_send send = { .port = port,
+				 .count = 1,
+				 .frame = { { .bytes = frame, .length = sizeof frame } } };
+
+	rig_frame(frame, sizeof frame, 0xff, 1, 0x8100);
+	frame[14] = (uint8_t)(outer >> 8);
+	frame[15] = (uint8_t)outer;
+	frame[16] = 0x81;
+	frame[17] = 0;
+	frame[18] = (uint8_t)(inner >> 8);
+	frame[19] = (uint8_t)inner;
+	rig_send(&send);
+}
+
+/* A second tag must not become the first one where the first is taken off. */
+static void test_no_hop_by_inner_tag(void **state)
+{
+	static const char *const native[] = { "vlan", "10", "trunk", "all", NULL };
+	struct rig_port *a, *t, *u;
+
+	(void)state;
+	rig_begin(&rig, loops, NULL);
+	a = plug("a", 0, NULL);
+	t = plug("t", 1, native);
+	u = plug("u", 2, native);
+	send_double_tagged(a, 0x6000, 20); /* a priority, and a tag */
+	assert_int_equal(rig_drops(a, PACKET_IN, DROP_VLAN), 1);
+	assert_int_equal(t->seen + u->seen, 0);
+	send_double_tagged(t, 10, 20); /* the native VLAN, and a tag */
+	assert_int_equal(u->seen, 1);
+	assert_true(u->frame[0].tagged);
+	assert_int_equal(u->frame[0].tag, 10);
+	rig_unplug(a);
+	rig_unplug(t);
+	rig_unplug(u);
+	rig_end(&rig);
+}
+
 static void test_isolation_mirror_statics(void **state)
 {
 	static const char *const alone[] = { "isolated", "true", NULL };
+	static const char *const unlearned[] = { "isolated", "true", "learning", "false", NULL };
 	static const char *const fixed[] = { "static", "02:00:00:00:00:09", NULL };
 	static const char *const mirror[] = { "mirror", "a,u", NULL };
 	struct rig_port *a, *b, *u, *m;
@@ -168,6 +243,10 @@ static void test_isolation_mirror_statics(void **state)
 	assert_int_equal(b->seen, 0);
 	rig_send_one(b, 0xff, 9); /* somebody else's static address */
 	assert_int_equal(rig_drops(b, PACKET_IN, DROP_SOURCE), 1);
+	change(b, unlearned);
+	rig_send_one(b, 0xff, 9); /* nor if nothing is learned there */
+	assert_int_equal(rig_drops(b, PACKET_IN, DROP_SOURCE), 2);
+	change(b, alone);
 	rig_send_one(m, 0xff, 5);
 	assert_int_equal(rig_drops(m, PACKET_IN, DROP_NOWHERE), 1);
 	rig_send_one(b, 9, 2); /* out at u: mirrored there */
@@ -244,38 +323,6 @@ static void test_layers_come_and_go(void **state)
 	rig_end(&rig);
 }
 
-struct changing {
-	struct rig_port *port;
-	struct port_config config;
-	sem_t done;
-};
-
-static void changed(void *data, int status)
-{
-	assert_int_equal(status, 0);
-	sem_post(&((struct changing *)data)->done);
-}
-
-static void change_now(void *data)
-{
-	struct changing *changing = data;
-
-	assert_int_equal(
-		port_change(changing->port->port, &changing->config, changed, changing, NULL), 0);
-}
-
-static void change(struct rig_port *port, const char *const *options)
-{
-	struct changing changing = { .port = port };
-
-	sem_init(&changing.done, 0, 0);
-	rig_config(&changing.config, options);
-	rig_do(rig.control, change_now, &changing);
-	while (sem_wait(&changing.done)) {
-	}
-	sem_destroy(&changing.done);
-}
-
 static void test_ports_change(void **state)
 {
 	static const char *const down[] = { "up", "false", NULL };
@@ -307,6 +354,34 @@ static void test_ports_change(void **state)
 	rig_end(&rig);
 }
 
+/* What the first passes on as it leaves does not come to the second, which has left as well. */
+static void test_layers_leave_together(void **state)
+{
+	static const char *const two[] = { "impair", "delay", "20ms", NULL, "impair",
+					   "delay",  "20ms",  NULL,   NULL };
+	static const char *const none[] = { NULL };
+	struct rig_port *a, *b;
+
+	(void)state;
+	rig_begin(&rig, loops, NULL);
+	a = plug("a", 0, NULL);
+	b = plug("b", 1, NULL);
+	assert_int_equal(rig_set_layers(a, two, NULL), 0);
+	rig_send_one(a, 2, 1);
+	rig_send_one(b, 1, 2);
+	assert_int_equal(a->seen + b->seen, 0);
+	assert_int_equal(rig_set_layers(a, none, NULL), 0);
+	rig_settle(&rig);
+	assert_int_equal(a->seen, 1);
+	assert_int_equal(b->seen, 1);
+	nanosleep(&(struct timespec){ .tv_nsec = 60000000 }, NULL); /* no timer is left */
+	rig_send_one(a, 2, 1);
+	assert_int_equal(b->seen, 2);
+	rig_unplug(a);
+	rig_unplug(b);
+	rig_end(&rig);
+}
+
 static void test_nobody_there(void **state)
 {
 	struct rig_port *a, *b;
@@ -327,7 +402,9 @@ static void test_nobody_there(void **state)
 
 #define ALL                                                                                        \
 	cmocka_unit_test(test_learning), cmocka_unit_test(test_whole_bursts),                      \
-		cmocka_unit_test(test_vlans), cmocka_unit_test(test_isolation_mirror_statics),     \
+		cmocka_unit_test(test_vlans), cmocka_unit_test(test_no_hop_by_inner_tag),          \
+		cmocka_unit_test(test_layers_leave_together),                                      \
+		cmocka_unit_test(test_isolation_mirror_statics),                                   \
 		cmocka_unit_test(test_address_cap_and_floods),                                     \
 		cmocka_unit_test(test_layers_come_and_go), cmocka_unit_test(test_ports_change),    \
 		cmocka_unit_test(test_nobody_there)

@@ -248,6 +248,7 @@ static void went_on(struct loop_message *message)
 struct errand {
 	struct loop_message message;
 	struct net *net;
+	struct lane *lane; /* where it runs */
 	struct burst *burst;
 	uint8_t frame[RARP_BYTES];
 };
@@ -277,13 +278,12 @@ static void errand_released(struct burst *burst)
 static void errand_run(struct loop_message *message)
 {
 	struct errand *errand = container_of(message, struct errand, message);
-	struct net *net = errand->net;
 	struct burst *burst = errand->burst;
 
 	burst_begin(burst);
 	*burst_vec(burst) = (struct iovec){ errand->frame, sizeof errand->frame };
 	if (burst_add(burst, 1, 0, sizeof errand->frame))
-		lane_receive(net->places[atomic_load(&net->home)].lane, burst);
+		lane_receive(errand->lane, burst);
 	burst_put(burst);
 }
 
@@ -318,8 +318,9 @@ static int net_send_rarp(struct virtio_device *dev, const uint8_t mac[6])
 		return -ENOMEM;
 	}
 	make_rarp(errand->frame, mac);
+	errand->lane = net->places[atomic_load(&net->home)].lane;
 	net->errands++;
-	loop_send(net->places[atomic_load(&net->home)].lane->loop, &errand->message);
+	loop_send(errand->lane->loop, &errand->message);
 	return 0;
 }
 

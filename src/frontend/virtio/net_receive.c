@@ -234,7 +234,8 @@ static unsigned gather(struct net_receive *q, uint64_t bytes, enum port_drop *ca
 
 	do {
 		if (n == q->count && !fill(q)) {
-			*cause = n && full(q) ? DROP_TOO_LONG : DROP_NO_BUFFER;
+			*cause = n && (full(q) || n >= q->vq->size) ? DROP_TOO_LONG
+								    : DROP_NO_BUFFER;
 			return 0;
 		}
 		room += q->stash[q->first + n++].chain.write_bytes;

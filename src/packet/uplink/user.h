@@ -7,10 +7,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "loop/loop.h"
+
 struct burst;
 struct error;
-struct loop;
-struct loop_watch;
 
 /** What a user says. */
 struct user_settings {
