@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* antispoof_test.c - what a guest may send and what not, frame by frame; and what the options take
  */
+#include <linux/virtio_net.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -190,6 +191,7 @@ static const struct {
 
 static struct burst *burst;
 static void *rules[RULES];
+static struct packet_offload left_to_us; /* of what is judged */
 
 static void release(struct burst *which)
 {
@@ -274,6 +276,7 @@ static const char *judge(const void *by, const char *hex)
 	for (unsigned i = 0; i < 3; i++) {
 		burst_vec(burst)[0] = (struct iovec){ bytes, length };
 		batch_add(&batch, burst_add(burst, 1, 0, length));
+		batch.packet[i]->offload = left_to_us;
 	}
 	batch_take(&batch, 1);
 	antispoof_layer.process(&place, PACKET_IN, &batch);
@@ -356,6 +359,27 @@ static void more_addresses(void **state)
 	assert_non_null(strstr(err.text, "mac"));
 }
 
+/* A sum is written where the guest says, after it has been judged. */
+static void sums(void **state)
+{
+	static const char tcp[] = FROM(OWN, "0800") IPV4(IP1, IP2, "06", "0000") TCP;
+	static const char arp[] = FROM(OWN, "0806") "0001080006040001" OWN IP1 "000000000000" IP2;
+	static const unsigned l3 = 14, l4 = 34;
+
+	(void)state;
+	assert_null(judge(rules[LISTS], arp));
+	left_to_us.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	left_to_us.csum_start = l4;
+	left_to_us.csum_offset = 16;
+	assert_null(judge(rules[LISTS], tcp));
+	left_to_us.csum_start = l3;
+	left_to_us.csum_offset = 14; /* the second half of its address */
+	assert_string_equal(judge(rules[LISTS], tcp), "malformed");
+	assert_string_equal(judge(rules[LISTS], arp), "malformed");
+	assert_string_equal(judge(rules[MAC_ONLY], arp), "malformed");
+	left_to_us = (struct packet_offload){ 0 };
+}
+
 static void mistakes(void **state)
 {
 	static const struct {
@@ -391,10 +415,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
 	const struct CMUnitTest tests[] = {
-		TEST(frames),
-		TEST(far_away),
-		TEST(more_addresses),
-		TEST(mistakes),
+		TEST(frames), TEST(far_away), TEST(more_addresses), TEST(sums), TEST(mistakes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
