@@ -13,7 +13,10 @@ import sys
 
 # Of each protocol that tshark can verify: not all of them are verified unless one says so.
 VERIFIED = ("ip", "tcp", "udp", "icmp", "icmpv6")
-WRONG = " || ".join(f"{protocol}.checksum.status == \"Bad\"" for protocol in VERIFIED) + " || _ws.malformed"
+# 0xffff is 0 in one's complement: Linux writes it where a sum comes out as 0 (skb_checksum_help), and receivers take
+# it; tshark wants a 0.
+WRONG = " || ".join(f"({protocol}.checksum.status == \"Bad\" && {protocol}.checksum != 0xffff)"
+                    for protocol in VERIFIED) + " || _ws.malformed"
 GAPS = "tcp.analysis.lost_segment || tcp.analysis.ack_lost_segment || tcp.segment.overlap"
 
 

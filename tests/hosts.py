@@ -129,8 +129,10 @@ def checked_sums(capture, timeout=60):
     done = subprocess.run(["tshark", "-r", capture, "-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o",
                            "udp.check_checksum:TRUE", "-T", "fields", "-e", "frame.len", "-e", "ip.checksum.status", "-e",
                            "tcp.checksum.status", "-e", "udp.checksum.status", "-e", "icmpv6.checksum.status", "-e",
-                           "icmp.checksum.status", "-e", "vlan.id"],
+                           "icmp.checksum.status", "-e", "vlan.id", "-e", "tcp.checksum"],
                           text=True, capture_output=True, timeout=timeout, check=True)
     rows = [line.split("\t") for line in done.stdout.splitlines()]
-    return (len(rows), sum("0" in row[1:6] for row in rows), max((int(row[0]) for row in rows), default=0),
+    # 0xffff is 0 in one's complement: Linux writes it where TCP's sum comes out as 0 (skb_checksum_help).
+    wrong = [row for row in rows if "0" in row[1:2] + row[3:6] or (row[2] == "0" and row[7] != "0xffff")]
+    return (len(rows), len(wrong), max((int(row[0]) for row in rows), default=0),
             sum(bool(row[6]) for row in rows))
