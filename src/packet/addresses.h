@@ -6,7 +6,7 @@
  * the value (port, when it was last seen). A bucket of four is a cache line; an address may be in
  * one of two. A writer changes an entry by making its key zero, then setting the value, then the
  * key; a reader looks at the key again after the value. New addresses take a mutex, which is rare:
- * see learn_limit in vswitch.c. There is no timer: an address that was not seen for the ageing time
+ * see LEARN_LIMIT in forward.c. There is no timer: an address that was not seen for the ageing time
  * counts as unknown, and gives its place to the next that needs it.
  */
 #pragma once

@@ -89,7 +89,7 @@ static void send_unfit(struct lane *lane, struct packet_batch *batch)
 		batch_init(&fit);
 		n = offload_resolve(packet, lane->accepts, send_cut, lane);
 		if (!n)
-			lane_drop(lane, PACKET_OUT, DROP_NO_MEMORY, batch, i);
+			lane_drop(lane, PACKET_OUT, DROP_OFFLOAD, batch, i);
 		else if (n == 1)
 			stats_add(&lane->stats.summed, 1);
 		else
