@@ -82,6 +82,13 @@ def kvm_runs_a_guest():
     return b"@probe ok" in said
 
 
+def processors(count=1):
+    """QEMU's arguments for so many. Of a machine that can have only one, TCG leaves out the barrier of a locked
+    instruction, as if no thread but the processor's looked at memory. A driver then looks whether it must notify us
+    before what it offers can be seen, and now and then both sides wait for each other for ever."""
+    return ["-smp", f"{count},maxcpus={max(count, 2)}"]
+
+
 def attach(disks, memory=256):
     """QEMU's arguments for `memory` MiB that are shared, and `disks` (of class Disk)."""
     arguments = ["-m", str(memory), "-machine", "memory-backend=memory",
@@ -98,16 +105,16 @@ class Guest:
 
     `arguments` are QEMU's for the guest's disks and the memory it shares with their server, as
     `penstock qemu-args` prints them; attach() makes some of sockets. `qemu` is the words of another QEMU's
-    command than the system's."""
+    command than the system's. `polite`: it gives way to others that want the host's processors."""
 
-    def __init__(self, arguments, *, programs=(), modules=(), cpus=1, log=None, qemu=None, machine="q35"):
+    def __init__(self, arguments, *, programs=(), modules=(), cpus=1, log=None, qemu=None, machine="q35", polite=False):
         self.directory = tempfile.mkdtemp(prefix="penstock-guest-")
         self.console = Path(log or os.path.join(self.directory, "console"))
         self.errors = Path(self.directory, "qemu-stderr")
         self.number = 0
         self.unread = b""
-        command = [*(qemu or [qemu_binary()]), "-M", f"{machine},accel={accelerator()}", "-cpu", "max",
-                   "-smp", str(cpus), "-nodefaults", "-display", "none", "-no-reboot",
+        command = [*(["nice"] if polite else []), *(qemu or [qemu_binary()]), "-M", f"{machine},accel={accelerator()}", "-cpu", "max",
+                   *processors(cpus), "-nodefaults", "-display", "none", "-no-reboot",
                    "-kernel", guest_image.vmlinuz(),
                    "-initrd", guest_image.initramfs(programs, modules),
                    "-append", "console=ttyS0 panic=-1 rdinit=/init nowatchdog mitigations=off",

@@ -565,7 +565,10 @@ const struct command commands[] = {
 		  "Devices over vfio-user, such as ide and pvscsi, take QEMU 10.1 or later, and their "
 		  "options in JSON; a note on standard error says so.\n\n"
 		  "QEMU before 9.1 crashes when a NIC over vhost-user starts with MSI-X and there is no KVM: "
-		  "there put vectors=0 in place of vectors=N.",
+		  "there put vectors=0 in place of vectors=N.\n\n"
+		  "Without KVM give QEMU -smp 2 or more, or -smp 1,maxcpus=2. For a machine that can have one "
+		  "processor only it leaves out memory barriers that drivers rely on, and once in a while a queue "
+		  "stands still until the guest resets it.",
 	  .example = "penstock qemu-args web --memory 4G\n"
 		     "penstock qemu-args web --config /etc/penstock/penstock.yaml\n",
 	  .flags = qemu_flags },

@@ -12,7 +12,7 @@ import time
 
 from guest_checks import tap
 import debian_image
-from guest import accelerator
+from guest import accelerator, processors
 from lab import MIB, Lab
 from machine import Machine
 
@@ -32,7 +32,7 @@ PAYLOAD = b"penstock: booted\r\n\0"
 
 def boot(machine, wanted, *arguments, timeout=180, ends=False):
     """Start QEMU and wait until its serial port says `wanted`; with `ends`, until it then ends. The line."""
-    command = [*machine.qemu(), "-M", f"{machine.type()},accel={accelerator()}", "-cpu", "qemu64", "-nodefaults",
+    command = [*machine.qemu(), "-M", f"{machine.type()},accel={accelerator()}", "-cpu", "qemu64", *processors(), "-nodefaults",
                "-display", "none", "-no-reboot", "-serial", "stdio", *machine.arguments(), *arguments]
     deadline = time.monotonic() + timeout
     said = b""

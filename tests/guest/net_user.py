@@ -11,7 +11,7 @@ import urllib.request
 
 from guest_checks import tap, wait_until
 from check_capture import complaints
-from guest import accelerator
+from guest import accelerator, processors
 from lab import Lab
 from net_checks import (DHCP, GATEWAY, GATEWAY6, OWN, Web, fetch, free_port, iperf, iperf_server,
                         no_net_errors, own_namespace, ping, post, udp, uplink)
@@ -24,7 +24,7 @@ OFFLOADS = ("tx off", "tx on sg on tso off", "tx on tso on", "gso off", "gso on"
 def ipxe(network, vm, seconds=60):
     """Boot the VM from its network card's ROM; what the serial port said until there is nothing left to boot."""
     path = network.lab.path("ipxe")
-    command = [*network.qemu(), "-M", f"q35,accel={accelerator()},graphics=off", "-nodefaults", "-display", "none",
+    command = [*network.qemu(), "-M", f"q35,accel={accelerator()},graphics=off", *processors(), "-nodefaults", "-display", "none",
                "-no-reboot", "-serial", f"file:{path}", *network.arguments(vm, rom=True)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as qemu:
         try:
