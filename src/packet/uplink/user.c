@@ -29,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "packet/frame.h"
@@ -40,6 +41,9 @@
 
 #define PASST_FRAME 65535u /* longest frame that it takes */
 #define SHORT_FRAME 64u    /* up to this length a frame may be padded */
+/* To start the first one while a port is in use, each 50 ms: by that of a penstock that was killed
+ * a moment ago, perhaps, which ends by itself, but not at once. */
+#define ATTEMPTS 40u
 
 static const struct option options[] = {
 	{ .name = "forward",
@@ -299,6 +303,29 @@ static void user_close(struct uplink *uplink)
 	user_arguments_release(&user->arguments);
 }
 
+/* The first one must come up, so that a mistake in the configuration is found at once. */
+static int start_first(struct user *user, struct error *err)
+{
+	static const struct timespec pause = { .tv_nsec = 50000000 };
+
+	for (unsigned attempt = 1;; attempt++) {
+		int ret, fd;
+
+		fd = dial(&user->base, err);
+		ret = fd < 0 ? fd : user_child_await(&user->child, fd, err);
+		if (!ret) {
+			user->base.fd = fd;
+			return 0;
+		}
+		if (fd >= 0)
+			close(fd);
+		if (ret != -EADDRINUSE || attempt == ATTEMPTS)
+			return ret;
+		user_child_end(&user->child);
+		nanosleep(&pause, NULL);
+	}
+}
+
 static int user_open(struct uplink *uplink, struct port_facts *facts, struct error *err)
 {
 	struct user *user = (struct user *)uplink;
@@ -316,13 +343,10 @@ static int user_open(struct uplink *uplink, struct port_facts *facts, struct err
 	ret = user_arguments(settings, facts->mtu, &user->arguments, err);
 	if (ret)
 		return ret;
-	/* The first one must come up, so that a mistake in the configuration is found at once. */
-	ret = user->base.fd = dial(&user->base, err);
-	if (ret >= 0)
-		ret = user_child_await(&user->child, user->base.fd, err);
-	if (ret < 0)
+	ret = start_first(user, err);
+	if (ret)
 		user_close(uplink);
-	return ret < 0 ? ret : 0;
+	return ret;
 }
 
 const struct uplink_ops user_uplink = {

@@ -69,7 +69,7 @@ int user_child_start(struct user_child *child, const struct user_arguments *argu
 		     struct error *err);
 
 /** Waits until it has read what was written to @fd, at most 3 s. 0, or -errno with @err: it has
- * ended, and why. */
+ * ended, and why; -EADDRINUSE: it found a port of the host in use. */
 int user_child_await(struct user_child *child, int fd, struct error *err);
 
 /** Its socket is closed: it ends, or is ended. Into @why if it did so by its own fault. */

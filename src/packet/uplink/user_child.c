@@ -199,8 +199,10 @@ int user_child_await(struct user_child *child, int fd, struct error *err)
 		if (waitpid(child->pid, &status, WNOHANG) == child->pid) {
 			child->pid = 0;
 			listen_to(child);
-			return error_set(err, EINVAL, "passt has ended: %s",
-					 *child->last ? child->last : "it did not say why");
+			return error_set(
+				err, strstr(child->last, "Failed to bind") ? EADDRINUSE : EINVAL,
+				"passt has ended: %s",
+				*child->last ? child->last : "it did not say why");
 		}
 		pause_2ms();
 	}

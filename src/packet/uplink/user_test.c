@@ -71,6 +71,13 @@ static int fake_passt(const char *what)
 		recv(USER_CHILD_FD, bytes, 64, MSG_WAITALL);
 		return send(USER_CHILD_FD, "wwwwwwwwwwww", 12, 0) == 12 ? echo(USER_CHILD_FD) : 1;
 	}
+	if (!strncmp(what, "first:", 6)) { /* whose port another one has just left */
+		what += 6;
+		if (access(what, F_OK)) {
+			note_pid(what);
+			return fake_passt("die");
+		}
+	}
 	note_pid(what); /* the rest is a file's name */
 	fprintf(stderr, "it runs\n");
 	return echo(USER_CHILD_FD);
@@ -169,6 +176,20 @@ static void test_restart(void **state)
 	pid = fake_pid();
 	end();
 	assert_int_equal(kill(pid, 0), -1);
+}
+
+/* The passt of one that was killed a moment ago still has the port. */
+static void test_port_soon_free(void **state)
+{
+	char what[sizeof path + 6];
+
+	(void)state;
+	snprintf(what, sizeof what, "first:%s", path);
+	assert_true(begin(what, plain, 0));
+	assert_true(rig_uplink_await(&uplink, true, NULL));
+	rig_send_one(guest, 9, 1);
+	assert_true(rig_await_seen(guest, 1));
+	end();
 }
 
 /* It is stopped while it waits to start passt again, and while that starts. */
@@ -678,12 +699,12 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_both_ways),      cmocka_unit_test(test_restart),
-		cmocka_unit_test(test_end_while_down), cmocka_unit_test(test_orphan),
-		cmocka_unit_test(test_mistakes),       cmocka_unit_test(test_arguments),
-		cmocka_unit_test(test_garbage),        cmocka_unit_test(test_admission),
-		cmocka_unit_test(test_large),          cmocka_unit_test(test_merge),
-		cmocka_unit_test(test_not_merged),     cmocka_unit_test(test_socket),
-		cmocka_unit_test(test_passt),
+		cmocka_unit_test(test_port_soon_free), cmocka_unit_test(test_end_while_down),
+		cmocka_unit_test(test_orphan),         cmocka_unit_test(test_mistakes),
+		cmocka_unit_test(test_arguments),      cmocka_unit_test(test_garbage),
+		cmocka_unit_test(test_admission),      cmocka_unit_test(test_large),
+		cmocka_unit_test(test_merge),          cmocka_unit_test(test_not_merged),
+		cmocka_unit_test(test_socket),         cmocka_unit_test(test_passt),
 	};
 
 	if (argc > 1 && !strcmp(argv[1], "-f"))
