@@ -3,16 +3,19 @@
 images, penstock processes and guests that go when the test ends."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import tap  # noqa: E402
 from daemon import Daemon  # noqa: E402
 from guest import Disk, Guest, attach  # noqa: E402
 
@@ -20,6 +23,7 @@ PENSTOCK = Path(os.environ.get("PENSTOCK", ROOT / "build" / "penstock")).absolut
 # A sanitizer's build is several times slower: tests that can do less, do less.
 SHORT = bool(os.environ.get("SHORT"))
 MIB = 1 << 20
+ATTACH_SECONDS = 60     # QEMU dials once a second
 
 
 class Lab:
@@ -59,6 +63,20 @@ class Lab:
         daemon = Daemon(PENSTOCK, *arguments, log=kwargs.pop("log", self.log), cwd=self.directory, **kwargs)
         self._closing.enter_context(daemon)
         return daemon
+
+    def wait_until_attached(self, queues=1, api="api.sock"):
+        """Wait until the VMMs have found the daemon again, and so many queues of each device run.
+
+        QEMU 7.2 never dials again if its server dies in the middle of the handshake."""
+        deadline = time.monotonic() + ATTACH_SECONDS
+        while True:
+            status = json.loads(self.penstock("status", "--json", "--api", api).stdout)
+            missing = [device for vm in status["vms"] for device in vm["devices"]
+                       if not device["connected"] or device["running-queues"] < queues]
+            if not missing:
+                return
+            tap.check(time.monotonic() < deadline, f"not attached {ATTACH_SECONDS} s after a restart: {missing}")
+            time.sleep(0.1)
 
     def guest(self, disks, memory=256, **kwargs):
         """A booted guest. `disks` are sockets, or guest.Disk where QEMU's properties matter."""

@@ -23,10 +23,10 @@ from pathlib import Path
 import qemu11
 import tap
 from guest import accelerator, qemu_binary
+from lab import ATTACH_SECONDS
 from qmp import Qmp
 
 QEMUS_OWN = os.environ.get("DEVICES") == "qemu"
-ATTACH_SECONDS = 20     # QEMU dials once a second
 
 # What a guest is given to talk with.
 PROGRAMS = ("iperf3", "ethtool")

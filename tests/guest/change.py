@@ -113,7 +113,7 @@ def _():
     with Lab() as lab:
         # A killed io_uring keeps its files for a while, on a busy machine for long; crash.py is about that.
         scene = Scene(lab, "threads")
-        scene.load(SECONDS)
+        scene.load(2 * SECONDS)
         here, there = "a.img", "b.img"
         for rest in (0.4, 1.2, 2.5) if SHORT else (0.1, 0.4, 0.8, 1.2, 2.0, 3.0):
             lab.path(there).unlink(missing_ok=True)
@@ -121,6 +121,7 @@ def _():
             time.sleep(rest)
             scene.daemon.kill()
             scene.daemon.start()
+            lab.wait_until_attached(queues=2)
             if there in scene.ok("stack", "disk"):
                 here, there = there, here
         lab.path(there).unlink(missing_ok=True)

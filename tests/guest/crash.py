@@ -5,7 +5,6 @@
 The instants are random; the seed is printed, and $SEED repeats it. fio verifies each block it
 wrote, so a request that is lost, torn or done late over a newer one shows as a bad checksum."""
 
-import json
 import os
 import random
 import time
@@ -15,7 +14,6 @@ from lab import SHORT, Disk, Lab
 
 SEED = int(os.environ.get("SEED") or random.randrange(1 << 32))
 TIMES = 2 if SHORT else 5
-ATTACH_SECONDS = 20     # QEMU dials once a second
 
 print(f"# SEED={SEED}", flush=True)
 
@@ -45,21 +43,6 @@ exit $(cat /tmp/status)
 """
 
 
-def wait_until_attached(lab):
-    """Wait until QEMU has found its server again and both rings run.
-
-    QEMU 7.2 never dials again if its server dies in the middle of the handshake."""
-    deadline = time.monotonic() + ATTACH_SECONDS
-    while True:
-        status = json.loads(lab.penstock("status", "--json", "--api", "api.sock").stdout)
-        device = status["vms"][0]["devices"][0]
-        if device["connected"] and device["running-queues"] == 2:
-            return
-        tap.check(time.monotonic() < deadline,
-                  f"{ATTACH_SECONDS} s after a restart the disk is not attached: {device}")
-        time.sleep(0.1)
-
-
 def under_load(engine, ring, stack, interrupt):
     """Boot, load the disk, call `interrupt(daemon)` at TIMES random instants, verify everything."""
     chance = random.Random(f"{SEED} {engine} {ring} {stack}")
@@ -80,7 +63,7 @@ def under_load(engine, ring, stack, interrupt):
             interrupt(daemon)
             time.sleep(chance.uniform(0, 0.5))
             daemon.start()
-            wait_until_attached(lab)
+            lab.wait_until_attached(queues=2)
         status, output = guest.attempt(END, timeout=180)
         tap.check(status == 0 and "verified" in output, f"the load in the guest:\n{output}")
         guest.run("md5sum -c /tmp/sums && umount /mnt && e2fsck -fn /dev/vda")

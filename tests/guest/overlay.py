@@ -30,6 +30,7 @@ vms:
   guest:
     - {{virtio-blk: web1, socket: web1.sock}}
     - {{virtio-blk: web2, socket: web2.sock}}
+api: api.sock
 """
 
 
@@ -70,6 +71,7 @@ def _():
             time.sleep(2)
             daemon.kill()
             daemon.start()
+            lab.wait_until_attached()
         status, output = guest.finish(timeout=SECONDS + 120)
         tap.check(status == 0 and "verified" in output, f"fio failed in the guest:\n{output}")
         guest.run("cd /a && md5sum -c sum >/dev/null 2>&1 || sed -i s,/mnt,/a, sum; md5sum -c /a/sum && cd / && "

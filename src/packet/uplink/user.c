@@ -168,8 +168,8 @@ static int dial(struct stream_uplink *u, struct error *err)
 		return error_set(err, EBUSY, "socket %s: too many wait for it", settings->socket);
 	if (fd >= 0 && !introduce(fd)) {
 		close(fd);
-		user_child_end(&user->child);
-		return error_set(err, EPIPE, "passt does not listen");
+		fd = settings->socket ? 0 : user_child_gone(&user->child, err);
+		return fd ? fd : error_set(err, EPIPE, "passt does not listen");
 	}
 	return fd;
 }
@@ -179,8 +179,10 @@ static void over(struct stream_uplink *u, char *why, size_t size)
 	const struct user_settings *settings = u->uplink.settings;
 	struct user *user = (struct user *)u;
 
-	if (!settings->socket)
-		user_child_gone(&user->child, why, size);
+	struct error err;
+
+	if (!settings->socket && user_child_gone(&user->child, &err))
+		snprintf(why, size, "%s", err.text);
 }
 
 /* --- the protocol: home ------------------------------------------------------------------ */
@@ -309,10 +311,9 @@ static int start_first(struct user *user, struct error *err)
 	static const struct timespec pause = { .tv_nsec = 50000000 };
 
 	for (unsigned attempt = 1;; attempt++) {
-		int ret, fd;
+		int fd = dial(&user->base, err);
+		int ret = fd < 0 ? fd : user_child_await(&user->child, fd, err);
 
-		fd = dial(&user->base, err);
-		ret = fd < 0 ? fd : user_child_await(&user->child, fd, err);
 		if (!ret) {
 			user->base.fd = fd;
 			return 0;

@@ -72,8 +72,9 @@ int user_child_start(struct user_child *child, const struct user_arguments *argu
  * ended, and why; -EADDRINUSE: it found a port of the host in use. */
 int user_child_await(struct user_child *child, int fd, struct error *err);
 
-/** Its socket is closed: it ends, or is ended. Into @why if it did so by its own fault. */
-void user_child_gone(struct user_child *child, char *why, size_t size);
+/** Its socket is closed: it ends, or is ended. -errno with @err if it did so by its own fault;
+ * -EADDRINUSE as above. */
+int user_child_gone(struct user_child *child, struct error *err);
 
 /** Ends it, if it still runs. */
 void user_child_end(struct user_child *child);

@@ -185,6 +185,15 @@ static void pause_2ms(void)
 	nanosleep(&pause, NULL);
 }
 
+/* Why it has ended. */
+static int cause(const struct user_child *child, int status, struct error *err)
+{
+	if (WIFSIGNALED(status))
+		return error_set(err, EPIPE, "passt has ended by signal %d", WTERMSIG(status));
+	return error_set(err, strstr(child->last, "Failed to bind") ? EADDRINUSE : EINVAL,
+			 "passt has ended: %s", *child->last ? child->last : "it did not say why");
+}
+
 int user_child_await(struct user_child *child, int fd, struct error *err)
 {
 	int status, unread = 1;
@@ -199,17 +208,14 @@ int user_child_await(struct user_child *child, int fd, struct error *err)
 		if (waitpid(child->pid, &status, WNOHANG) == child->pid) {
 			child->pid = 0;
 			listen_to(child);
-			return error_set(
-				err, strstr(child->last, "Failed to bind") ? EADDRINUSE : EINVAL,
-				"passt has ended: %s",
-				*child->last ? child->last : "it did not say why");
+			return cause(child, status, err);
 		}
 		pause_2ms();
 	}
 	return error_set(err, ETIMEDOUT, "passt does not begin to serve its socket");
 }
 
-void user_child_gone(struct user_child *child, char *why, size_t size)
+int user_child_gone(struct user_child *child, struct error *err)
 {
 	int status = 0;
 	pid_t ended = 0;
@@ -222,11 +228,7 @@ void user_child_gone(struct user_child *child, char *why, size_t size)
 	if (ended == child->pid)
 		child->pid = 0;
 	user_child_end(child);
-	if (WIFSIGNALED(status))
-		snprintf(why, size, "passt has ended by signal %d", WTERMSIG(status));
-	else if (WEXITSTATUS(status))
-		snprintf(why, size, "passt has ended: %s",
-			 *child->last ? child->last : "it did not say why");
+	return status ? cause(child, status, err) : 0;
 }
 
 void user_child_end(struct user_child *child)
