@@ -202,6 +202,15 @@ static void drop_all(unsigned card)
 		must_net(net, ret);
 }
 
+struct net_options liar_options(void **state)
+{
+	const char *how = *state;
+
+	return (struct net_options){ .packed = how[0] == 'p',
+				     .indirect = how[1] == 'i',
+				     .decline = FEATURE(VIRTIO_NET_F_MQ) };
+}
+
 struct net *liar_plug(struct net_options options)
 {
 	static const uint8_t unknown[6] = { 0x02, 0x50, 0xee, 0xee, 0xee, 0xee };

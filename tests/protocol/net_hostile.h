@@ -20,6 +20,15 @@ void liars_open(const char *loops);
 int liars_close(void **state);
 /* Plugs the liar in, with its address learned; `extra` features are taken, all else as usual. */
 struct net *liar_plug(struct net_options options);
+/* Its options in a test of RINGS(), whose state this is: how its rings are. */
+struct net_options liar_options(void **state);
+
+/* A test twice, on split and on packed rings, where both can tell the lie. */
+#define RINGS(test)                                                                                \
+	{ #test ", split", test, NULL, liars_close, (void *)"s-" },                                \
+	{                                                                                          \
+#test ", packed", test, NULL, liars_close, (void *)"p-"                            \
+	}
 
 /* The device has broken, or it has done with all that was put into `queue` (so many chains). */
 void liar_expect_settled(struct virtq *queue, unsigned chains);
