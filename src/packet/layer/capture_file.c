@@ -229,6 +229,15 @@ static int by_number(const void *a, const void *b)
 	return (first > second) - (first < second);
 }
 
+/* Whether somebody else has it: a capture, which may not have written anything yet. */
+static bool is_others(int fd)
+{
+	struct stat info;
+
+	return (is_ours(fd) || (!fstat(fd, &info) && !info.st_size)) &&
+	       flock(fd, LOCK_SH | LOCK_NB);
+}
+
 /*
  * Finds what earlier captures have left: those of ours count, and all numbers are taken. What is
  * being written belongs to a capture that would remove our files, and we those of it.
@@ -259,7 +268,7 @@ static int find_earlier(struct capture_file *file, struct error *err)
 			    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 		if (fd < 0)
 			continue;
-		if (is_ours(fd) && flock(fd, LOCK_SH | LOCK_NB))
+		if (is_others(fd))
 			ret = error_set(err, EBUSY, "file: %s: another capture writes to %s",
 					file->path, entry->d_name);
 		else if (is_ours(fd) && keep(file, number))

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -90,6 +91,23 @@ static void test_ring_of_files(void **state)
 	snprintf(name, sizeof name, "%s/ring-00003.pcapng", directory);
 	assert_int_equal(stat(name, &info), 0);
 	assert_int_equal(info.st_size, strlen("not ours"));
+}
+
+/* A capture that has made its file and written nothing yet is one that writes there, too. */
+static void test_just_made(void **state)
+{
+	int fd = open(path_of("ring-00001.pcapng"), O_WRONLY | O_CREAT, 0600);
+	struct error err = { 0 };
+
+	(void)state;
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	assert_int_equal(rig_set_layers(a,
+					LAYERS("capture", "file", path_of("ring.pcapng"),
+					       "file-size", "1M", NULL),
+					&err),
+			 -EBUSY);
+	assert_non_null(strstr(err.text, "another capture writes to ring-00001.pcapng"));
+	close(fd);
 }
 
 static void test_continued(void **state)
@@ -200,9 +218,8 @@ static void test_disk_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CAPTURE_TEST(test_ring_of_files),
-		CAPTURE_TEST(test_continued),
-		CAPTURE_TEST(test_not_ours),
+		CAPTURE_TEST(test_ring_of_files), CAPTURE_TEST(test_just_made),
+		CAPTURE_TEST(test_continued),     CAPTURE_TEST(test_not_ours),
 		CAPTURE_TEST(test_disk_full),
 	};
 
