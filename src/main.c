@@ -14,6 +14,7 @@
 #include "control/config.h"
 #include "control/create.h"
 #include "control/daemon.h"
+#include "control/help.h"
 #include "control/inspect.h"
 #include "control/mistakes.h"
 #include "control/qemu.h"

@@ -19,12 +19,8 @@ struct command {
 	bool serves;                /**< the options of config_options are flags too */
 };
 
-/** All of them, ended by one without a name. */
-extern const struct command commands[];
+/** All of them, in the order in which they are listed; ended by NULL. */
+extern const struct command *const command_registry[];
 
 /** The command called @name, or NULL. */
 const struct command *command_find(const char *name);
-
-/** `penstock help`: of a command, a layer or a back-end, or of the whole. Returns the exit status.
- */
-int command_help(const struct invocation *in);

@@ -15,6 +15,7 @@
 #include "control/commands.h"
 #include "control/config.h"
 #include "control/flags.h"
+#include "control/help.h"
 #include "control/yaml.h"
 #include "util/error.h"
 #include "util/suggest.h"
@@ -169,8 +170,8 @@ int invocation_read(struct invocation *in, int argc, char **argv, int *status)
 	} else {
 		struct suggestion nearest = suggest_for(word);
 
-		for (const struct command *command = commands; command->name; command++)
-			suggest_offer(&nearest, command->name);
+		for (unsigned i = 0; command_registry[i]; i++)
+			suggest_offer(&nearest, command_registry[i]->name);
 		if (*word)
 			complain_unknown(NULL, "command", word, &nearest, "");
 		else

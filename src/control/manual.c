@@ -186,7 +186,9 @@ static void write_overview(void)
 	      "were.\n\n"
 	      "The commands are:");
 	fputs(".Bl -tag -width Ds\n", out);
-	for (const struct command *command = commands; command->name; command++) {
+	for (unsigned i = 0; command_registry[i]; i++) {
+		const struct command *command = command_registry[i];
+
 		fprintf(out, ".It Cm %s\n", command->name);
 		escaped(command->summary, strlen(command->summary));
 		fprintf(out, "; see\n.Xr penstock-%s 1 .\n", command->name);
