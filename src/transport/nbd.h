@@ -4,7 +4,7 @@
  *
  * One server listens at one place and exports some of the disks, each under its name. A client is
  * one connection; it haggles on the control thread, and is then served on one of the loops, with a
- * queue of its own onto the disk, as a guest is. See nbd_server.c. Control thread only.
+ * queue of its own onto the disk, as a guest is. See nbd_control.c. Control thread only.
  */
 #pragma once
 

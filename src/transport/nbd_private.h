@@ -1,5 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* nbd_private.h - what the files of the NBD server share */
+/*
+ * nbd_private.h - what the files of the NBD server share
+ *
+ *     nbd_server.c   listens, and lets clients in
+ *     nbd_exports.c  which disks there are for them
+ *     nbd_control.c  a client on the control thread: it haggles (nbd_haggle.c), comes and goes
+ *     nbd_client.c   a client on a loop: requests (nbd_request.c) and replies
+ *     nbd_stream.c   its socket, with TLS or without
+ */
 #pragma once
 
 #include "layer/disk.h"
@@ -7,6 +15,8 @@
 #include "transport/nbd_haggle.h"
 #include "transport/nbd_protocol.h"
 #include "transport/nbd_stream.h"
+#include "transport/transport.h"
+#include "util/log.h"
 
 #define NBD_DEPTH         128u           /* requests of one client at once */
 #define NBD_SLOT_BYTES    (256u << 10)   /* of data that each of them has room for */
@@ -108,10 +118,56 @@ struct nbd_client {
 	struct nbd_request *out, **out_last; /* replies to be sent */
 	struct queue_stats stats;
 
-	/* Between the two: see nbd_server.c. */
+	/* Between the two: see nbd_control.c. */
 	struct loop_message start, stop, gone, stopped;
 	bool ended, stop_seen, stop_seen_at_end, stop_sent, waits;
 };
+
+/* A server; the control thread's. */
+struct nbd_server {
+	const struct nbd_config *config;
+	const struct nbd_house *house;
+	struct transport_loops loops;
+	unsigned turn; /* of loops */
+	char *label;
+	struct nbd_book book;
+	struct nbd_tls *tls;
+	int listen_fd;
+	struct loop_watch *watch;
+	struct loop_timer again; /* to accept */
+	struct list clients;
+	unsigned client_count;
+	struct list pasts; /* counters of connections that are gone: nbd_exports.c */
+	struct log_limit limit;
+	bool closing;
+	void (*closed)(void *data);
+	void *closed_data;
+	struct loop_message end;
+};
+
+/** A client has left, which is waited for when the server closes. */
+void nbd_server_left(struct nbd_server *server);
+
+/** Begins: @server has a book, and no counters yet. */
+void nbd_exports_open(struct nbd_server *server);
+void nbd_exports_close(struct nbd_server *server);
+
+/** The exported disk called @name; the only one, if @name is empty. NULL: there is none. */
+struct disk *nbd_exports_find(const struct nbd_server *server, const char *name);
+
+/** What clients that come now are told of @disk. */
+void nbd_exports_describe(const struct nbd_server *server, const struct disk *disk,
+			  struct nbd_offer *offer);
+
+/** Keeps the counters of a client that goes. Without memory they are lost, and no more. */
+void nbd_exports_remember(struct nbd_server *server, const struct nbd_client *client);
+
+/** Lets in who is connected by @fd, and haggles. False: no memory, and @fd is still the caller's.
+ */
+bool nbd_client_admit(struct nbd_server *server, int fd);
+
+/** Ends a client because the server closes: at once if it haggles, else it has left later. */
+void nbd_client_dismiss(struct nbd_client *client);
 
 /** Serves a client whose disk, terms, loop and stream are set, on its loop; sends gone at the end.
  */

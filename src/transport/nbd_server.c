@@ -1,17 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * nbd_server.c - listens for NBD clients, haggles with them, and hands them to loops; see nbd.h
+ * nbd_server.c - a server of NBD: its options, where it listens, who is let in, its end; see nbd.h
  *
- *     control    accept, haggle, TLS --start-->               <--gone-- count, free
- *     loop                             serve (nbd_client.c) ... end
- *
- * What a client may do is settled when transmission begins: whether it may write depends on who has
- * the disk then. Haggling is short, or the client is dropped: it has a time for all of it, sends
- * options of a limited size, and is read no further before it has taken the last answer. A client
- * that is one too many is disconnected at once.
- *
- * The control thread may want a client gone while it is about to go by itself. So stop is answered:
- * by gone, if the loop has seen it before the end, or else by stopped.
+ * A client that is one too many is disconnected at once; one that is let in is nbd_control.c's.
+ * What there is for it is in nbd_exports.c.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -81,34 +73,6 @@ const struct option nbd_options[] = {
 	  .help = "File with keys of clients, a line NAME:HEXKEY each, as psktool writes it. With it TLS "
 		  "is required of every client. It is read whenever a client comes." },
 	{ 0 },
-};
-
-/* Connections of clients that are gone have left their counters with the disk's name. */
-struct past {
-	struct list link;
-	char *disk;
-	struct queue_stats stats;
-};
-
-struct nbd_server {
-	const struct nbd_config *config;
-	const struct nbd_house *house;
-	struct transport_loops loops;
-	unsigned turn; /* of loops */
-	char *label;
-	struct nbd_book book;
-	struct nbd_tls *tls;
-	int listen_fd;
-	struct loop_watch *watch;
-	struct loop_timer again; /* to accept */
-	struct list clients;
-	unsigned client_count;
-	struct list pasts;
-	struct log_limit limit;
-	bool closing;
-	void (*closed)(void *data);
-	void *closed_data;
-	struct loop_message end;
 };
 
 const char *nbd_server_label(const struct nbd_server *server)
@@ -208,424 +172,6 @@ static int listen_at(const char *text, struct error *err)
 	return fd;
 }
 
-/* --- exports --------------------------------------------------------------------------- */
-
-static bool exports(const struct nbd_server *server, const char *disk)
-{
-	const struct nbd_config *config = server->config;
-
-	for (unsigned i = 0; i < config->disk_count; i++)
-		if (!strcmp(config->disks[i], disk))
-			return true;
-	return config->all;
-}
-
-/* The exported disk called @name; the only one, if @name is empty. NULL: there is none. */
-static struct disk *find_disk(const struct nbd_server *server, const char *name)
-{
-	const struct nbd_house *house = server->house;
-	struct disk *disk, *only = NULL;
-
-	if (*name)
-		return exports(server, name) ? house->find(house->data, name) : NULL;
-	for (unsigned i = 0; (disk = house->at(house->data, i)); i++) {
-		if (!exports(server, disk->name))
-			continue;
-		if (only)
-			return NULL;
-		only = disk;
-	}
-	return only;
-}
-
-/* True if clients that come now may write; else @err, if it is wanted, says why not. */
-static bool writable(const struct nbd_server *server, const struct disk *disk, struct error *err)
-{
-	const struct nbd_house *house = server->house;
-
-	if (server->config->read_only || disk->config.read_only)
-		return false;
-	return house->may_write(house->data, disk, err);
-}
-
-static void describe(const struct nbd_server *server, const struct disk *disk,
-		     struct nbd_offer *offer)
-{
-	struct error why = { 0 };
-	bool writes = writable(server, disk, &why);
-	uint32_t best = disk->limits.physical_block_size;
-	char size[32];
-
-	offer->name = disk->name;
-	offer->size = atomic_load(&disk->size);
-	snprintf(offer->description, sizeof offer->description, "penstock disk, %s%s%s",
-		 format_size(offer->size, size, sizeof size), writes ? "" : ", read-only",
-		 why.code ? " while a VM has it" : "");
-	offer->flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
-		       NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN;
-	if (writes)
-		offer->flags |= NBD_FLAG_SEND_WRITE_ZEROES |
-				(disk->limits.discard ? NBD_FLAG_SEND_TRIM : 0);
-	else
-		offer->flags |= NBD_FLAG_READ_ONLY;
-	offer->minimum = disk->block_size;
-	offer->preferred = best < 4096 ? 4096 : best > (1u << 20) ? 1u << 20 : best;
-	offer->maximum = NBD_PAYLOAD_BYTES;
-}
-
-static bool book_find(const struct nbd_book *book, const char *name, struct nbd_offer *offer)
-{
-	struct nbd_server *server = container_of(book, struct nbd_server, book);
-	struct disk *disk = find_disk(server, name);
-
-	if (disk)
-		describe(server, disk, offer);
-	return disk;
-}
-
-static bool book_at(const struct nbd_book *book, unsigned index, struct nbd_offer *offer)
-{
-	struct nbd_server *server = container_of(book, struct nbd_server, book);
-	const struct nbd_house *house = server->house;
-	struct disk *disk;
-
-	for (unsigned i = 0; (disk = house->at(house->data, i)); i++)
-		if (exports(server, disk->name) && !index--) {
-			describe(server, disk, offer);
-			return true;
-		}
-	return false;
-}
-
-/* --- counters of those who are gone ------------------------------------------------------ */
-
-static void add_stats(struct queue_stats *to, const struct queue_stats *from)
-{
-	for (unsigned op = 0; op < IO_OPS; op++) {
-		stats_add(&to->op[op].requests, stats_read(&from->op[op].requests));
-		stats_add(&to->op[op].bytes, stats_read(&from->op[op].bytes));
-		stats_add(&to->op[op].errors, stats_read(&from->op[op].errors));
-		stats_add(&to->op[op].latency_ns, stats_read(&from->op[op].latency_ns));
-		for (unsigned b = 0; b < STATS_BUCKETS; b++)
-			stats_add(&to->op[op].latency[b], stats_read(&from->op[op].latency[b]));
-	}
-}
-
-static struct past *past_of(const struct nbd_server *server, const char *disk)
-{
-	list_for_each (link, &server->pasts) {
-		struct past *past = container_of(link, struct past, link);
-
-		if (!strcmp(past->disk, disk))
-			return past;
-	}
-	return NULL;
-}
-
-/* Without memory for it the counters are lost, and no more. */
-static void remember(struct nbd_server *server, const struct nbd_client *c)
-{
-	struct past *past = past_of(server, c->disk->name);
-
-	if (!past) {
-		past = calloc(1, sizeof *past);
-		if (!past || !(past->disk = strdup(c->disk->name))) {
-			free(past);
-			return;
-		}
-		list_add(&server->pasts, &past->link);
-	}
-	add_stats(&past->stats, &c->stats);
-}
-
-unsigned nbd_server_clients(const struct nbd_server *server, const struct disk *disk, bool writers)
-{
-	unsigned n = 0;
-
-	list_for_each (link, &server->clients) {
-		const struct nbd_client *c = container_of(link, struct nbd_client, link);
-
-		n += c->disk == disk && !(writers && c->terms.flags & NBD_FLAG_READ_ONLY);
-	}
-	return n;
-}
-
-void nbd_server_each(struct nbd_server *server,
-		     void (*each)(void *data, const struct nbd_export *export), void *data)
-{
-	const struct nbd_house *house = server->house;
-	struct disk *disk;
-
-	for (unsigned i = 0; (disk = house->at(house->data, i)); i++) {
-		struct nbd_export export = { .disk = disk->name };
-		struct past *past = past_of(server, disk->name);
-
-		if (!exports(server, disk->name))
-			continue;
-		export.read_only = !writable(server, disk, NULL);
-		if (past)
-			add_stats(&export.stats, &past->stats);
-		list_for_each (link, &server->clients) {
-			const struct nbd_client *c = container_of(link, struct nbd_client, link);
-
-			if (c->disk != disk)
-				continue;
-			export.connections++;
-			export.in_flight += stats_read(&c->stats.in_flight);
-			add_stats(&export.stats, &c->stats);
-		}
-		each(data, &export);
-	}
-}
-
-/* --- the end of a client ------------------------------------------------------------------ */
-
-static void end_if_closed(struct nbd_server *server)
-{
-	if (server->closing && list_empty(&server->clients))
-		loop_send(server->loops.control, &server->end);
-}
-
-static void free_client(struct nbd_client *c)
-{
-	list_remove(&c->link);
-	c->server->client_count--;
-	nbd_haggle_release(&c->haggle);
-	free(c->input);
-	free(c);
-}
-
-/* Nothing of it runs any more. */
-static void forget(struct nbd_client *c)
-{
-	struct nbd_server *server = c->server;
-
-	if (c->disk)
-		remember(server, c);
-	free_client(c);
-	end_if_closed(server);
-}
-
-static void gone(struct loop_message *message)
-{
-	struct nbd_client *c = container_of(message, struct nbd_client, gone);
-
-	if (c->stop_sent && !c->stop_seen_at_end)
-		c->waits = true;
-	else
-		forget(c);
-}
-
-static void stopped(struct loop_message *message)
-{
-	struct nbd_client *c = container_of(message, struct nbd_client, stopped);
-
-	if (c->waits)
-		forget(c);
-}
-
-/* On its loop. */
-static void stop(struct loop_message *message)
-{
-	struct nbd_client *c = container_of(message, struct nbd_client, stop);
-
-	c->stop_seen = true;
-	if (c->ended)
-		loop_send(c->control, &c->stopped);
-	else
-		nbd_client_stop(c);
-}
-
-static void unwatch(struct nbd_client *c)
-{
-	loop_timer_cancel(&c->timer);
-	if (c->readable)
-		loop_watch_remove(c->control, c->readable);
-	if (c->writable) {
-		loop_watch_remove(c->control, c->writable);
-		close(c->writable_fd);
-	}
-	c->readable = c->writable = NULL;
-}
-
-/* A client that is still the control thread's. */
-static void drop(struct nbd_client *c, const char *why)
-{
-	unwatch(c);
-	nbd_stream_close(&c->stream);
-	if (why && log_limited(&c->server->limit))
-		log_info("%s: a client was dropped: %s", c->server->label, why);
-	forget(c);
-}
-
-static void time_out(struct loop_timer *timer)
-{
-	drop(container_of(timer, struct nbd_client, timer), "it has not chosen a disk in time");
-}
-
-/* --- haggling ------------------------------------------------------------------------------ */
-
-/* On its loop. */
-static void start(struct loop_message *message)
-{
-	nbd_client_start(container_of(message, struct nbd_client, start));
-}
-
-/* The haggling is over: the client is served from now on. */
-static void hand_over(struct nbd_client *c)
-{
-	struct nbd_server *server = c->server;
-	struct disk *disk = find_disk(server, c->haggle.name);
-	struct nbd_offer offer;
-
-	if (!disk) {
-		drop(c, "its disk was closed meanwhile");
-		return;
-	}
-	describe(server, disk, &offer);
-	unwatch(c);
-	c->phase = NBD_SERVED;
-	c->disk = disk;
-	c->terms = (struct nbd_terms){ .flags = offer.flags,
-				       .structured = c->haggle.structured,
-				       .block_size = disk->block_size };
-	c->loop = server->loops.loops[server->turn++ % server->loops.count];
-	nbd_haggle_release(&c->haggle);
-	log_debug("%s: disk %s: a client came", server->label, disk->name);
-	loop_send(c->loop, &c->start);
-}
-
-static void readable(void *data);
-
-/* Sends what is to be sent. False: not all of it went, or the client is gone. */
-static bool send_answers(struct nbd_client *c)
-{
-	struct nbd_haggle *h = &c->haggle;
-
-	while (c->sent < h->out_size || nbd_stream_staged(&c->stream)) {
-		struct iovec vec = { h->out + c->sent, h->out_size - c->sent };
-		ssize_t n = nbd_stream_write(&c->stream, &vec, 1);
-
-		if (n >= 0) {
-			c->sent += (size_t)n;
-			continue;
-		}
-		if (n != -EAGAIN) {
-			drop(c, NULL);
-			return false;
-		}
-		if (c->writable)
-			return false;
-		c->writable_fd = dup(c->stream.fd);
-		if (c->writable_fd >= 0)
-			c->writable =
-				loop_watch_add_writable(c->control, c->writable_fd, readable, c);
-		if (c->writable)
-			return false;
-		if (c->writable_fd >= 0)
-			close(c->writable_fd);
-		drop(c, "there is no memory or descriptor to wait for it");
-		return false;
-	}
-	c->sent = h->out_size = 0;
-	return true;
-}
-
-/* Does what was decided, now that the answer is sent. False: it is no more to be haggled with. */
-static bool go_on(struct nbd_client *c)
-{
-	switch (c->next) {
-	case NBD_HAGGLE_TLS:
-		if (nbd_stream_encrypt(&c->stream, c->server->tls)) {
-			drop(c, "there is no memory for TLS");
-			return false;
-		}
-		c->phase = NBD_HANDSHAKE;
-		break;
-	case NBD_HAGGLE_GO:
-		hand_over(c);
-		return false;
-	case NBD_HAGGLE_END:
-		drop(c, NULL);
-		return false;
-	default:
-		break;
-	}
-	c->next = NBD_HAGGLE_MORE;
-	return true;
-}
-
-static bool shake_hands(struct nbd_client *c)
-{
-	const char *why;
-	int ret = nbd_stream_handshake(&c->stream, &why);
-	char text[160];
-
-	if (ret == -EAGAIN)
-		return false;
-	if (ret) {
-		snprintf(text, sizeof text, "TLS: %s", why);
-		drop(c, text);
-		return false;
-	}
-	nbd_haggle_encrypted(&c->haggle);
-	c->phase = NBD_HAGGLING;
-	return true;
-}
-
-enum took { TOOK, WANTS_MORE, GONE };
-
-/* Takes one thing out of the input. */
-static enum took haggle(struct nbd_client *c)
-{
-	const char *why = NULL;
-	size_t used;
-
-	c->next = nbd_haggle_take(&c->haggle, c->input + c->from, c->to - c->from, &used, &why);
-	if (c->next == NBD_HAGGLE_FAIL) {
-		drop(c, why);
-		return GONE;
-	}
-	c->from += used;
-	return used ? TOOK : WANTS_MORE;
-}
-
-/* Reads more. False: there is none now, or the client is gone. */
-static bool fill(struct nbd_client *c)
-{
-	struct iovec vec;
-	ssize_t n;
-
-	memmove(c->input, c->input + c->from, c->to - c->from);
-	c->to -= c->from;
-	c->from = 0;
-	vec = (struct iovec){ c->input + c->to, NBD_INPUT_BYTES - c->to };
-	n = nbd_stream_read(&c->stream, &vec, 1);
-	if (n > 0)
-		c->to += (size_t)n;
-	else if (n != -EAGAIN)
-		drop(c, NULL);
-	return n > 0;
-}
-
-/* Goes as far as it can, whatever has happened. */
-static void readable(void *data)
-{
-	struct nbd_client *c = data;
-
-	for (;;) {
-		enum took took;
-
-		if (c->phase == NBD_HANDSHAKE && !shake_hands(c))
-			return;
-		if (!send_answers(c) || !go_on(c))
-			return;
-		took = c->phase == NBD_HANDSHAKE ? TOOK : haggle(c);
-		if (took == GONE || (took == WANTS_MORE && !fill(c)))
-			return;
-	}
-}
-
 /* --- new clients ---------------------------------------------------------------------------- */
 
 /* TCP finds out by itself how much it had best hold. */
@@ -641,45 +187,12 @@ static void set_options(int fd, bool tcp)
 	}
 }
 
-/* NULL: no memory. */
-static struct nbd_client *make_client(struct nbd_server *server, int fd)
-{
-	struct nbd_client *c = calloc(1, sizeof *c);
-
-	if (!c || !(c->input = malloc(NBD_INPUT_BYTES))) {
-		free(c);
-		return NULL;
-	}
-	c->server = server;
-	c->control = server->loops.control;
-	c->stream.fd = fd;
-	c->start.run = start;
-	c->stop.run = stop;
-	c->gone.run = gone;
-	c->stopped.run = stopped;
-	c->haggle.book = &server->book;
-	c->haggle.can_tls = server->tls;
-	loop_timer_init(&c->timer, time_out);
-	c->readable = loop_watch_add(c->control, fd, readable, c);
-	if (!c->readable) {
-		free(c->input);
-		free(c);
-		return NULL;
-	}
-	loop_timer_set(c->control, &c->timer, loop_now(c->control) + server->config->timeout);
-	list_add(&server->clients, &c->link);
-	server->client_count++;
-	return c;
-}
-
 static void accept_clients(void *data)
 {
 	struct nbd_server *server = data;
 	int fd;
 
 	while ((fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
-		struct nbd_client *c;
-
 		if (server->client_count >= server->config->connections) {
 			if (log_limited(&server->limit))
 				log_warn("%s: a client was turned away: there are %u connections",
@@ -688,13 +201,8 @@ static void accept_clients(void *data)
 			continue;
 		}
 		set_options(fd, server->config->listen);
-		c = make_client(server, fd);
-		if (c) {
-			nbd_haggle_begin(&c->haggle);
-			readable(c);
-		} else {
+		if (!nbd_client_admit(server, fd))
 			close(fd);
-		}
 	}
 	if (errno == EAGAIN)
 		return;
@@ -718,12 +226,7 @@ static void ended(struct loop_message *message)
 	void (*closed)(void *data) = server->closed;
 	void *data = server->closed_data;
 
-	list_for_each (link, &server->pasts) {
-		struct past *past = container_of(link, struct past, link);
-
-		free(past->disk);
-		free(past);
-	}
+	nbd_exports_close(server);
 	nbd_tls_close(server->tls);
 	free(server->label);
 	free(server);
@@ -782,12 +285,11 @@ struct nbd_server *nbd_server_open(const struct nbd_config *config, const struct
 	server->house = house;
 	server->loops = *loops;
 	server->turn = loops->first;
-	server->book = (struct nbd_book){ .find = book_find, .at = book_at };
 	server->listen_fd = -1;
 	server->end.run = ended;
 	loop_timer_init(&server->again, accept_again);
 	list_init(&server->clients);
-	list_init(&server->pasts);
+	nbd_exports_open(server);
 	if (open_server(server, err)) {
 		stop_listening(server);
 		ended(&server->end);
@@ -802,23 +304,19 @@ struct nbd_server *nbd_server_open(const struct nbd_config *config, const struct
 	return server;
 }
 
+void nbd_server_left(struct nbd_server *server)
+{
+	if (server->closing && list_empty(&server->clients))
+		loop_send(server->loops.control, &server->end);
+}
+
 void nbd_server_close(struct nbd_server *server, void (*done)(void *data), void *data)
 {
 	server->closing = true;
 	server->closed = done;
 	server->closed_data = data;
 	stop_listening(server);
-	list_for_each (link, &server->clients) {
-		struct nbd_client *c = container_of(link, struct nbd_client, link);
-
-		if (c->phase != NBD_SERVED) {
-			unwatch(c);
-			nbd_stream_close(&c->stream);
-			free_client(c);
-		} else {
-			c->stop_sent = true;
-			loop_send(c->loop, &c->stop);
-		}
-	}
-	end_if_closed(server);
+	list_for_each (link, &server->clients)
+		nbd_client_dismiss(container_of(link, struct nbd_client, link));
+	nbd_server_left(server);
 }
