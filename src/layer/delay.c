@@ -18,9 +18,9 @@
 
 #include "layer/chance.h"
 #include "layer/layer.h"
+#include "layer/trouble.h"
 #include "layer/waiting.h"
 
-enum ops { OPS_ALL, OPS_READ, OPS_WRITE, OPS_FLUSH };
 enum side { SIDE_BEFORE, SIDE_AFTER };
 
 struct delay {
@@ -30,7 +30,7 @@ struct delay {
 	uint64_t stall; /* ns */
 	bool hold;
 	int side; /* enum side */
-	int ops;  /* enum ops */
+	int ops;  /* enum trouble_ops */
 	uint64_t seed;
 
 	pthread_mutex_t lock;
@@ -57,26 +57,13 @@ struct delay_queue {
 
 /* --- a request ---------------------------------------------------------------------- */
 
-static bool concerns(const struct delay *d, const struct io *io)
-{
-	switch (d->ops) {
-	case OPS_READ:
-		return io->op == IO_READ;
-	case OPS_WRITE:
-		return io->op != IO_READ && io->op != IO_FLUSH;
-	case OPS_FLUSH:
-		return io->op == IO_FLUSH;
-	default:
-		return true;
-	}
-}
-
 /* How long @io is to wait, ns; UINT64_MAX: until it is let go. */
 static uint64_t draw_wait(const struct delay *d, struct delay_queue *q, const struct io *io)
 {
 	uint64_t wait;
 
-	if (!concerns(d, io) || atomic_load_explicit(&d->passing, memory_order_relaxed))
+	if (!trouble_concerns(d->ops, io) ||
+	    atomic_load_explicit(&d->passing, memory_order_relaxed))
 		return 0;
 	if (d->hold)
 		return UINT64_MAX;
@@ -245,7 +232,6 @@ static int delay_prepare(struct layer *layer, const struct layer_plan *plan, str
 	return 0;
 }
 
-static const char *const ops_choices[] = { "all", "read", "write", "flush", NULL };
 static const char *const side_choices[] = { "before", "after", NULL };
 
 static const struct option delay_options[] = {
@@ -254,11 +240,7 @@ static const struct option delay_options[] = {
 	  .offset = offsetof(struct delay, delay),
 	  .max = 3600000000000,
 	  .help = "Holds each request for so long." },
-	{ .name = "jitter",
-	  .type = OPTION_DURATION,
-	  .offset = offsetof(struct delay, jitter),
-	  .max = 3600000000000,
-	  .help = "A random time up to this on top, so that requests overtake one another." },
+	TROUBLE_JITTER(struct delay),
 	{ .name = "stalls",
 	  .type = OPTION_FRACTION,
 	  .offset = offsetof(struct delay, stalls),
@@ -281,17 +263,8 @@ static const struct option delay_options[] = {
 	  .fallback = "before",
 	  .help = "before: a request waits, and is carried out then; after: it is carried out, and its "
 		  "completion waits." },
-	{ .name = "ops",
-	  .type = OPTION_CHOICE,
-	  .offset = offsetof(struct delay, ops),
-	  .choices = ops_choices,
-	  .fallback = "all",
-	  .help = "Which requests are concerned; write includes discard and write-zeroes." },
-	{ .name = "seed",
-	  .type = OPTION_UINT,
-	  .offset = offsetof(struct delay, seed),
-	  .fallback = "1",
-	  .help = "Of the random numbers; the same seed repeats a run on one queue." },
+	TROUBLE_OPS(struct delay),
+	TROUBLE_SEED(struct delay),
 	{ 0 },
 };
 

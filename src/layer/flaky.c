@@ -11,16 +11,15 @@
 
 #include "layer/chance.h"
 #include "layer/layer.h"
+#include "layer/trouble.h"
 #include "layer/waiting.h"
-
-enum ops { OPS_ALL, OPS_READ, OPS_WRITE, OPS_FLUSH };
 
 struct flaky {
 	struct layer layer;
 	double errors, torn;
 	uint64_t delay, jitter; /* ns */
 	uint64_t seed;
-	int ops; /* enum ops: which fail and wait */
+	int ops; /* enum trouble_ops: which fail and wait */
 };
 
 struct flaky_queue {
@@ -47,20 +46,6 @@ static void let_go(struct layer *layer, struct io *io)
 		io_send(layer->below, io);
 }
 
-static bool concerns(const struct flaky *f, const struct io *io)
-{
-	switch (f->ops) {
-	case OPS_READ:
-		return io->op == IO_READ;
-	case OPS_WRITE:
-		return io->op != IO_READ && io->op != IO_FLUSH;
-	case OPS_FLUSH:
-		return io->op == IO_FLUSH;
-	default:
-		return true;
-	}
-}
-
 static void flaky_submit(struct layer *layer, struct io *io)
 {
 	struct flaky *f = (struct flaky *)layer;
@@ -69,7 +54,7 @@ static void flaky_submit(struct layer *layer, struct io *io)
 	uint64_t wait = 0;
 
 	frame->note[NOTE_STATUS] = 0;
-	if (concerns(f, io)) {
+	if (trouble_concerns(f->ops, io)) {
 		if (chance_happens(&q->random, f->errors)) {
 			frame->note[NOTE_STATUS] = (uint64_t)-EIO;
 			io->length = 0; /* nothing of it is done */
@@ -113,8 +98,6 @@ static int flaky_prepare(struct layer *layer, const struct layer_plan *plan, str
 	return 0;
 }
 
-static const char *const ops_choices[] = { "all", "read", "write", "flush", NULL };
-
 static const struct option flaky_options[] = {
 	{ .name = "errors",
 	  .type = OPTION_FRACTION,
@@ -129,22 +112,9 @@ static const struct option flaky_options[] = {
 	  .offset = offsetof(struct flaky, delay),
 	  .max = 3600000000000,
 	  .help = "Holds each request for so long before it goes on." },
-	{ .name = "jitter",
-	  .type = OPTION_DURATION,
-	  .offset = offsetof(struct flaky, jitter),
-	  .max = 3600000000000,
-	  .help = "A random time up to this on top, so that requests overtake one another." },
-	{ .name = "ops",
-	  .type = OPTION_CHOICE,
-	  .offset = offsetof(struct flaky, ops),
-	  .choices = ops_choices,
-	  .fallback = "all",
-	  .help = "Which requests are concerned; write includes discard and write-zeroes." },
-	{ .name = "seed",
-	  .type = OPTION_UINT,
-	  .offset = offsetof(struct flaky, seed),
-	  .fallback = "1",
-	  .help = "Of the random numbers; the same seed repeats a run on one queue." },
+	TROUBLE_JITTER(struct flaky),
+	TROUBLE_OPS(struct flaky),
+	TROUBLE_SEED(struct flaky),
 	{ 0 },
 };
 

@@ -20,7 +20,6 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,12 +27,10 @@
 
 enum { BATCH = 64 };
 
-enum pattern { RANDOM, SEQUENTIAL, SKEWED };
-
 struct bench {
 	const char *socket;
 	bool scsi, write, sleeping, packed, indirect, self, attach;
-	enum pattern pattern;
+	bool sequential, skewed; /* neither: anywhere */
 	uint32_t block;
 	unsigned depth, queue_size;
 	double seconds, warmup;
@@ -47,14 +44,14 @@ static inline uint64_t next_sector(const struct bench *bench, uint64_t blocks)
 {
 	static uint64_t state = 0x9e3779b97f4a7c15ull, position;
 
-	if (bench->pattern == SEQUENTIAL)
+	if (bench->sequential)
 		return (position++ % blocks) * (bench->block / 512);
 	state ^= state << 13;
 	state ^= state >> 7;
 	state ^= state << 17;
 	uint64_t where = state >> 32;
 	/* The third power: half of all requests go to an eighth of the blocks. */
-	if (bench->pattern == SKEWED)
+	if (bench->skewed)
 		where = (where * where >> 32) * where >> 32;
 	return ((where * blocks) >> 32) * (bench->block / 512);
 }
@@ -132,17 +129,11 @@ static void wait_turn(const struct bench *bench, struct virtq *queue, struct res
 static void run_for(const struct bench *bench, struct virtq *queue, uint64_t blocks, double seconds,
 		    struct result *result)
 {
-	clockid_t server_clock = CLOCK_MONOTONIC;
-	uint64_t server_start = 0, waited = waited_ns(getpid());
+	struct interval interval;
 
 	memset(result, 0, sizeof(*result));
-	if (bench->server) {
-		server_clock = cpu_clock(bench->server);
-		waited += waited_ns(bench->server);
-		server_start = now_ns(server_clock);
-	}
-	uint64_t start = now_ns(CLOCK_MONOTONIC), now = start, moved = start;
-	uint64_t end = start + (uint64_t)(seconds * 1e9);
+	interval_begin(&interval, bench->server);
+	uint64_t now = interval.start, moved = now, end = now + (uint64_t)(seconds * 1e9);
 	uint64_t kicks = queue->kicks;
 	while (now < end) {
 		/* The clock is looked at once in so many turns; it costs as much as a request. */
@@ -159,12 +150,8 @@ static void run_for(const struct bench *bench, struct virtq *queue, uint64_t blo
 		else if (now - moved > STALL_S * 1000000000ull)
 			die("waiting for completions", "the server stalls");
 	}
-	result->seconds = (double)(now - start) / 1e9;
+	interval_end(&interval, now, result);
 	result->kicks = queue->kicks - kicks;
-	if (bench->server)
-		result->server_cpu = (double)(now_ns(server_clock) - server_start) / 1e9;
-	uint64_t waited_now = waited_ns(getpid()) + (bench->server ? waited_ns(bench->server) : 0);
-	result->waited = waited_now > waited ? (double)(waited_now - waited) / 1e9 : 0;
 }
 
 static void fill(uint8_t *bytes, size_t count)
@@ -288,109 +275,11 @@ static const char usage[] =
 	"       bench-client --attach SOCK...           connect to all and hold until stdin "
 	"closes\n";
 
-/* False when they make no sense. */
-static bool parse(int argc, char **argv, struct bench *bench)
+/* What was asked for can be done. `sockets` are those to attach to. */
+static bool makes_sense(const struct bench *bench, int sockets)
 {
-	enum {
-		DEVICE = 256,
-		OP,
-		SEQ,
-		SKEW,
-		BLOCK,
-		DEPTH,
-		SECONDS,
-		WARMUP,
-		SLEEP,
-		PACKED,
-		INDIRECT,
-		SIZE,
-		SPAN,
-		SERVER,
-		CPU,
-		SELF,
-		ATTACH,
-		SOCKET,
-		HELP
-	};
-	static const struct option longs[] = {
-		{ "device", 1, NULL, DEVICE },   { "socket", 1, NULL, SOCKET },
-		{ "op", 1, NULL, OP },           { "sequential", 0, NULL, SEQ },
-		{ "skewed", 0, NULL, SKEW },     { "block", 1, NULL, BLOCK },
-		{ "depth", 1, NULL, DEPTH },     { "seconds", 1, NULL, SECONDS },
-		{ "warmup", 1, NULL, WARMUP },   { "sleep", 0, NULL, SLEEP },
-		{ "packed", 0, NULL, PACKED },   { "indirect", 0, NULL, INDIRECT },
-		{ "queue-size", 1, NULL, SIZE }, { "span", 1, NULL, SPAN },
-		{ "server", 1, NULL, SERVER },   { "cpu", 1, NULL, CPU },
-		{ "self", 0, NULL, SELF },       { "attach", 0, NULL, ATTACH },
-		{ "help", 0, NULL, HELP },       { NULL, 0, NULL, 0 },
-	};
-	int option;
-
-	while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		switch (option) {
-		case SOCKET:
-			bench->socket = optarg;
-			break;
-		case DEVICE:
-			bench->scsi = !strcmp(optarg, "scsi");
-			break;
-		case OP:
-			bench->write = !strcmp(optarg, "write");
-			break;
-		case SEQ:
-			bench->pattern = SEQUENTIAL;
-			break;
-		case SKEW:
-			bench->pattern = SKEWED;
-			break;
-		case BLOCK:
-			bench->block = (uint32_t)strtoul(optarg, NULL, 0);
-			break;
-		case DEPTH:
-			bench->depth = (unsigned)strtoul(optarg, NULL, 0);
-			break;
-		case SECONDS:
-			bench->seconds = strtod(optarg, NULL);
-			break;
-		case WARMUP:
-			bench->warmup = strtod(optarg, NULL);
-			break;
-		case SLEEP:
-			bench->sleeping = true;
-			break;
-		case PACKED:
-			bench->packed = true;
-			break;
-		case INDIRECT:
-			bench->indirect = true;
-			break;
-		case SIZE:
-			bench->queue_size = (unsigned)strtoul(optarg, NULL, 0);
-			break;
-		case SPAN:
-			bench->span = strtoull(optarg, NULL, 0);
-			break;
-		case SERVER:
-			bench->server = (pid_t)strtol(optarg, NULL, 0);
-			break;
-		case CPU:
-			bench->cpu = (int)strtol(optarg, NULL, 0);
-			break;
-		case SELF:
-			bench->self = true;
-			break;
-		case ATTACH:
-			bench->attach = true;
-			break;
-		case HELP:
-			fputs(usage, stdout);
-			exit(0);
-		default:
-			return false;
-		}
-	}
 	if (bench->attach)
-		return optind < argc;
+		return sockets > 0;
 	return (bench->socket || bench->self) && bench->block && bench->block % 512 == 0 &&
 	       bench->depth && bench->depth <= 1024 && bench->queue_size <= 1024 &&
 	       !(bench->self &&
@@ -405,11 +294,31 @@ int main(int argc, char **argv)
 			       .seconds = 1,
 			       .warmup = 0.1,
 			       .cpu = -1 };
+	const struct flag flags[] = {
+		{ "socket", FLAG_TEXT, &bench.socket },
+		{ "device", FLAG_IS, &bench.scsi, "scsi" },
+		{ "op", FLAG_IS, &bench.write, "write" },
+		{ "sequential", FLAG_GIVEN, &bench.sequential },
+		{ "skewed", FLAG_GIVEN, &bench.skewed },
+		{ "block", FLAG_UNSIGNED, &bench.block },
+		{ "depth", FLAG_UNSIGNED, &bench.depth },
+		{ "seconds", FLAG_REAL, &bench.seconds },
+		{ "warmup", FLAG_REAL, &bench.warmup },
+		{ "sleep", FLAG_GIVEN, &bench.sleeping },
+		{ "packed", FLAG_GIVEN, &bench.packed },
+		{ "indirect", FLAG_GIVEN, &bench.indirect },
+		{ "queue-size", FLAG_UNSIGNED, &bench.queue_size },
+		{ "span", FLAG_UINT64, &bench.span },
+		{ "server", FLAG_INT, &bench.server },
+		{ "cpu", FLAG_INT, &bench.cpu },
+		{ "self", FLAG_GIVEN, &bench.self },
+		{ "attach", FLAG_GIVEN, &bench.attach },
+		{ 0 },
+	};
 
-	if (!parse(argc, argv, &bench)) {
-		fputs(usage, stderr);
-		return 2;
-	}
+	read_flags(argc, argv, flags, usage);
+	if (!makes_sense(&bench, argc - optind))
+		misused(usage);
 	pin(bench.cpu);
 	if (bench.attach)
 		attach(argv + optind, argc - optind);

@@ -4,15 +4,77 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <getopt.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 void die(const char *what, const char *why)
 {
 	fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, why);
 	exit(1);
+}
+
+void misused(const char *usage)
+{
+	fputs(usage, stderr);
+	exit(2);
+}
+
+/* --- the command line --- */
+
+enum { FLAGS = 32, FIRST = 256 };
+
+static void set_flag(const struct flag *flag, const char *text)
+{
+	if (!flag->value)
+		return;
+	switch (flag->type) {
+	case FLAG_GIVEN:
+		*(bool *)flag->value = true;
+		break;
+	case FLAG_IS:
+		*(bool *)flag->value = !strcmp(text, flag->word);
+		break;
+	case FLAG_TEXT:
+		*(const char **)flag->value = text;
+		break;
+	case FLAG_UNSIGNED:
+		*(unsigned *)flag->value = (unsigned)strtoul(text, NULL, 0);
+		break;
+	case FLAG_UINT64:
+		*(uint64_t *)flag->value = strtoull(text, NULL, 0);
+		break;
+	case FLAG_INT:
+		*(int *)flag->value = (int)strtol(text, NULL, 0);
+		break;
+	case FLAG_REAL:
+		*(double *)flag->value = strtod(text, NULL);
+		break;
+	}
+}
+
+void read_flags(int argc, char **argv, const struct flag *flags, const char *usage)
+{
+	struct option longs[FLAGS + 2] = { { 0 } };
+	int count = 0, option;
+
+	for (; flags[count].name && count < FLAGS; count++)
+		longs[count] = (struct option){ flags[count].name, flags[count].type != FLAG_GIVEN,
+						NULL, FIRST + count };
+	longs[count] = (struct option){ "help", 0, NULL, FIRST + count };
+	while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		if (option < FIRST)
+			misused(usage);
+		if (option == FIRST + count) {
+			fputs(usage, stdout);
+			exit(0);
+		}
+		set_flag(&flags[option - FIRST], optarg);
+	}
 }
 
 /* --- clocks --- */
@@ -36,7 +98,8 @@ double tick_ns(void)
 	return (double)(now_ns(CLOCK_MONOTONIC) - ns) / (double)count;
 }
 
-clockid_t cpu_clock(pid_t pid)
+/* The CPU time of a process, as a clock for now_ns(). */
+static clockid_t cpu_clock(pid_t pid)
 {
 	clockid_t clock;
 
@@ -67,6 +130,32 @@ uint64_t waited_ns(pid_t pid)
 	if (tasks)
 		closedir(tasks);
 	return total;
+}
+
+static uint64_t waited_so_far(pid_t server)
+{
+	return waited_ns(getpid()) + (server ? waited_ns(server) : 0);
+}
+
+void interval_begin(struct interval *interval, pid_t server)
+{
+	*interval = (struct interval){ .server = server, .waited = waited_so_far(server) };
+	if (server) {
+		interval->clock = cpu_clock(server);
+		interval->cpu = now_ns(interval->clock);
+	}
+	interval->start = now_ns(CLOCK_MONOTONIC);
+}
+
+void interval_end(const struct interval *interval, uint64_t now, struct result *result)
+{
+	uint64_t waited;
+
+	result->seconds = (double)(now - interval->start) / 1e9;
+	if (interval->server)
+		result->server_cpu = (double)(now_ns(interval->clock) - interval->cpu) / 1e9;
+	waited = waited_so_far(interval->server);
+	result->waited = waited > interval->waited ? (double)(waited - interval->waited) / 1e9 : 0;
 }
 
 void pin(int cpu)

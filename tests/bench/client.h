@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* client.h - what the benchmark's clients share: clocks, latencies, waits for a CPU, the way out */
+/*
+ * client.h - what the benchmark's clients share: their command lines, clocks, latencies, waits for
+ * a CPU, the way out
+ */
 #pragma once
 
 #include <stdint.h>
@@ -25,16 +28,50 @@ struct result {
 	struct histogram latency; /* ticks */
 };
 
+/* One flag of a client, --NAME or --NAME VALUE, and where its value goes. */
+struct flag {
+	const char *name;
+	enum flag_type {
+		FLAG_GIVEN,    /* bool: true if it is there; it has no value */
+		FLAG_IS,       /* bool: the value is `word` */
+		FLAG_TEXT,     /* const char * */
+		FLAG_UNSIGNED, /* unsigned, uint32_t */
+		FLAG_UINT64,
+		FLAG_INT, /* int, pid_t */
+		FLAG_REAL /* double */
+	} type;
+	void *value; /* NULL: it is read, and means nothing */
+	const char *word;
+};
+
+/* A time that is measured: what is looked at when it begins. */
+struct interval {
+	pid_t server;
+	clockid_t clock;             /* of the server's CPU time */
+	uint64_t start, cpu, waited; /* ns */
+};
+
 /* Says "PROGRAM: what: why" and ends with status 1. */
 _Noreturn void die(const char *what, const char *why);
+/* Prints `usage` to stderr and ends with status 2. */
+_Noreturn void misused(const char *usage);
+
+/* Reads the command line by `flags`, whose last row has no name. What is no flag is from
+ * argv[optind] on. --help prints `usage` and ends; so does a flag that there is not, as misused().
+ */
+void read_flags(int argc, char **argv, const struct flag *flags, const char *usage);
 
 uint64_t now_ns(clockid_t clock);
 /* ns a tick of ticks(), which takes 20 ms to find out. */
 double tick_ns(void);
-/* The CPU time of a process, as a clock for now_ns(). */
-clockid_t cpu_clock(pid_t pid);
 /* ns that the threads of a process have been ready to run while something else ran. */
 uint64_t waited_ns(pid_t pid);
+
+/* Begins an interval; the CPU time is that of `server`, if it is not 0. */
+void interval_begin(struct interval *interval, pid_t server);
+/* Ends it at `now` (CLOCK_MONOTONIC): its seconds, server_cpu and waited go to `result`. */
+void interval_end(const struct interval *interval, uint64_t now, struct result *result);
+
 /* Stays on one core; negative: on any. */
 void pin(int cpu);
 

@@ -18,7 +18,6 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -303,65 +302,33 @@ static const char usage[] =
 	"usage: latency-client --device ide|pvscsi --socket SOCK --server PID [--rounds N]\n"
 	"         [--seconds S] [--cpu N] [--server-cpu N]\n";
 
-static bool parse(int argc, char **argv, struct options *options)
+static const struct device *device_of(const char *name)
 {
-	enum { DEVICE_ = 256, SOCKET, SERVER, ROUNDS, SECONDS, CPU, SERVER_CPU, HELP };
-	static const struct option longs[] = {
-		{ "device", 1, NULL, DEVICE_ },
-		{ "socket", 1, NULL, SOCKET },
-		{ "server", 1, NULL, SERVER },
-		{ "rounds", 1, NULL, ROUNDS },
-		{ "seconds", 1, NULL, SECONDS },
-		{ "cpu", 1, NULL, CPU },
-		{ "server-cpu", 1, NULL, SERVER_CPU },
-		{ "help", 0, NULL, HELP },
-		{ NULL, 0, NULL, 0 },
-	};
-	int option;
-
-	while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		switch (option) {
-		case DEVICE_:
-			for (unsigned i = 0; i < sizeof(devices) / sizeof(*devices); i++)
-				if (!strcmp(devices[i].name, optarg))
-					options->device = &devices[i];
-			break;
-		case SOCKET:
-			options->socket = optarg;
-			break;
-		case SERVER:
-			options->server = (pid_t)strtol(optarg, NULL, 0);
-			break;
-		case ROUNDS:
-			options->rounds = (unsigned)strtoul(optarg, NULL, 0);
-			break;
-		case SECONDS:
-			options->seconds = strtod(optarg, NULL);
-			break;
-		case CPU:
-			options->cpu = (int)strtol(optarg, NULL, 0);
-			break;
-		case SERVER_CPU:
-			options->server_cpu = (int)strtol(optarg, NULL, 0);
-			break;
-		case HELP:
-			fputs(usage, stdout);
-			exit(0);
-		default:
-			return false;
-		}
-	}
-	return options->device && options->socket && options->server > 0;
+	for (unsigned i = 0; name && i < sizeof(devices) / sizeof(*devices); i++)
+		if (!strcmp(devices[i].name, name))
+			return &devices[i];
+	return NULL;
 }
 
 int main(int argc, char **argv)
 {
 	struct options options = { .rounds = 3, .seconds = 0.5, .cpu = -1, .server_cpu = -1 };
+	const char *device = NULL;
+	const struct flag flags[] = {
+		{ "device", FLAG_TEXT, &device },
+		{ "socket", FLAG_TEXT, &options.socket },
+		{ "server", FLAG_INT, &options.server },
+		{ "rounds", FLAG_UNSIGNED, &options.rounds },
+		{ "seconds", FLAG_REAL, &options.seconds },
+		{ "cpu", FLAG_INT, &options.cpu },
+		{ "server-cpu", FLAG_INT, &options.server_cpu },
+		{ 0 },
+	};
 
-	if (!parse(argc, argv, &options)) {
-		fputs(usage, stderr);
-		return 2;
-	}
+	read_flags(argc, argv, flags, usage);
+	options.device = device_of(device);
+	if (!options.device || !options.socket || options.server <= 0)
+		misused(usage);
 	pin(options.cpu);
 	run(&options);
 	return 0;

@@ -10,7 +10,6 @@
  */
 #include <endian.h>
 #include <errno.h>
-#include <getopt.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -236,77 +235,47 @@ static void leave(const struct options *o, struct connection *c, uint64_t blocks
 static void run(const struct options *o, struct connection *c, uint64_t blocks, double seconds,
 		struct result *result)
 {
-	clockid_t server = cpu_clock(o->server);
-	uint64_t cpu = now_ns(server), waited = waited_ns(getpid()) + waited_ns(o->server);
-	uint64_t start = now_ns(CLOCK_MONOTONIC), now = start;
+	struct interval interval;
+	uint64_t now;
 
-	while ((double)(now - start) < seconds * 1e9) {
+	interval_begin(&interval, o->server);
+	now = interval.start;
+	while ((double)(now - interval.start) < seconds * 1e9) {
 		turn(o, c, blocks, result);
 		now = now_ns(CLOCK_MONOTONIC);
 	}
-	result->seconds = (double)(now - start) / 1e9;
-	result->server_cpu = (double)(now_ns(server) - cpu) / 1e9;
-	result->waited = (double)(waited_ns(getpid()) + waited_ns(o->server) - waited) / 1e9;
+	interval_end(&interval, now, result);
 }
+
+static const char usage[] =
+	"usage: nbd-client --socket PATH --server PID [--cpu N] [--connections N] [--depth N]\n"
+	"         [--block BYTES] [--seconds S] [--op read|write] [--sequential]\n";
 
 int main(int argc, char **argv)
 {
-	enum { SOCKET, SERVER, CPU, CONNECTIONS, DEPTH, BLOCK, SECONDS, OP, SEQUENTIAL };
-	static const struct option names[] = { { "socket", 1, NULL, SOCKET },
-					       { "server", 1, NULL, SERVER },
-					       { "cpu", 1, NULL, CPU },
-					       { "connections", 1, NULL, CONNECTIONS },
-					       { "depth", 1, NULL, DEPTH },
-					       { "block", 1, NULL, BLOCK },
-					       { "seconds", 1, NULL, SECONDS },
-					       { "op", 1, NULL, OP },
-					       { "sequential", 0, NULL, SEQUENTIAL },
-					       { 0 } };
 	struct options o = {
 		.cpu = -1, .connections = 1, .depth = 32, .block = 4096, .seconds = 1
 	};
 	static struct connection c[CONNECTIONS_MAX];
 	static struct result warm, result;
 	uint64_t size = 0;
-	int option;
+	const struct flag flags[] = {
+		{ "socket", FLAG_TEXT, &o.socket },
+		{ "server", FLAG_INT, &o.server },
+		{ "cpu", FLAG_INT, &o.cpu },
+		{ "connections", FLAG_INT, &o.connections },
+		{ "depth", FLAG_UNSIGNED, &o.depth },
+		{ "block", FLAG_UNSIGNED, &o.block },
+		{ "seconds", FLAG_REAL, &o.seconds },
+		{ "op", FLAG_IS, &o.write, "write" },
+		{ "sequential", FLAG_GIVEN, &o.sequential },
+		{ 0 },
+	};
 
-	while ((option = getopt_long(argc, argv, "", names, NULL)) >= 0) {
-		switch (option) {
-		case SOCKET:
-			o.socket = optarg;
-			break;
-		case SERVER:
-			o.server = atoi(optarg);
-			break;
-		case CPU:
-			o.cpu = atoi(optarg);
-			break;
-		case CONNECTIONS:
-			o.connections = atoi(optarg);
-			break;
-		case DEPTH:
-			o.depth = (unsigned)atoi(optarg);
-			break;
-		case BLOCK:
-			o.block = (uint32_t)atoi(optarg);
-			break;
-		case SECONDS:
-			o.seconds = atof(optarg);
-			break;
-		case OP:
-			o.write = !strcmp(optarg, "write");
-			break;
-		case SEQUENTIAL:
-			o.sequential = true;
-			break;
-		default:
-			return 2;
-		}
-	}
+	read_flags(argc, argv, flags, usage);
 	if (!o.socket || !o.server || !o.depth || o.depth > DEPTH_MAX || !o.block ||
 	    o.connections < 1 || o.connections > CONNECTIONS_MAX)
-		die("usage", "--socket PATH --server PID [--cpu N] [--connections N] [--depth N] "
-			     "[--block BYTES] [--seconds S] [--op read|write] [--sequential]");
+		misused(usage);
 	payload = calloc(1, o.block);
 	input = malloc(INPUT);
 	if (!payload || !input)

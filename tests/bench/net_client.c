@@ -22,7 +22,6 @@
 #include "net_frames.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -351,29 +350,23 @@ static void turn(struct run *run, uint64_t start)
 static void run_for(struct run *run, double seconds, bool print)
 {
 	const struct bench *bench = run->bench;
-	clockid_t server_clock = CLOCK_MONOTONIC;
-	uint64_t server_start = 0, waited = waited_ns(getpid());
+	static struct result result;
+	struct interval interval;
 
 	memset(&counts, 0, sizeof(counts));
 	next_expected = 0;
-	if (bench->server) {
-		server_clock = cpu_clock(bench->server);
-		waited += waited_ns(bench->server);
-		server_start = now_ns(server_clock);
-	}
-	uint64_t start = now_ns(CLOCK_MONOTONIC), now = start, first = ticks();
+	interval_begin(&interval, bench->server);
+	uint64_t now = interval.start, end = now + (uint64_t)(seconds * 1e9), first = ticks();
 	run->moved = first;
-	while (now < start + (uint64_t)(seconds * 1e9)) {
+	while (now < end) {
 		for (int i = 0; i < 64; i++)
 			turn(run, first);
 		now = now_ns(CLOCK_MONOTONIC);
 	}
-	double took = (double)(now - start) / 1e9;
 	uint64_t received = counts.received, flooded = counts.flooded, sent = counts.sent;
-	double cpu = bench->server ? (double)(now_ns(server_clock) - server_start) / 1e9 : 0;
-	uint64_t waited_now = waited_ns(getpid()) + (bench->server ? waited_ns(bench->server) : 0);
+	interval_end(&interval, now, &result);
 	/* What is still under way is not lost. */
-	for (uint64_t end = now + 20000000; now < end; now = now_ns(CLOCK_MONOTONIC)) {
+	for (end = now + 20000000; now < end; now = now_ns(CLOCK_MONOTONIC)) {
 		receive(&run->b, bench->frame, true);
 		receive(&run->a, bench->frame, false);
 	}
@@ -383,12 +376,12 @@ static void run_for(struct run *run, double seconds, bool print)
 	printf("{\"seconds\": %.6f, \"sent\": %llu, \"received\": %llu, \"lost\": %llu, "
 	       "\"packets\": %.1f, \"p50_us\": %.3f, \"p99_us\": %.3f, \"server_cpu\": %.6f, "
 	       "\"cpu_ns\": %.2f, \"flooded\": %.1f, \"waited\": %.6f}\n",
-	       took, (unsigned long long)sent, (unsigned long long)received,
-	       (unsigned long long)lost, (double)received / took,
+	       result.seconds, (unsigned long long)sent, (unsigned long long)received,
+	       (unsigned long long)lost, (double)received / result.seconds,
 	       histogram_percentile(&counts.latency, 0.5) * run->ns / 1e3,
-	       histogram_percentile(&counts.latency, 0.99) * run->ns / 1e3, cpu,
-	       received ? cpu * 1e9 / (double)received : 0, (double)flooded / took,
-	       waited_now > waited ? (double)(waited_now - waited) / 1e9 : 0);
+	       histogram_percentile(&counts.latency, 0.99) * run->ns / 1e3, result.server_cpu,
+	       received ? result.server_cpu * 1e9 / (double)received : 0,
+	       (double)flooded / result.seconds, result.waited);
 }
 
 /* Sends one frame from `from` to `to` again and again until it comes: then the server knows where
@@ -495,117 +488,23 @@ static enum flood flood_of(const char *text)
 {
 	static const char *const names[] = { "none", "broadcast", "macs", "blast" };
 
+	if (!text)
+		return NONE;
 	for (unsigned i = BROADCAST; i <= BLAST; i++)
 		if (!strcmp(text, names[i]))
 			return (enum flood)i;
 	die("--flood", "broadcast, macs or blast");
 }
 
-static bool parse(int argc, char **argv, struct bench *bench)
+/* What was asked for can be done. `sockets` are those to attach to. */
+static bool makes_sense(const struct bench *bench, int sockets)
 {
-	enum {
-		FROM = 256,
-		TO,
-		FRAME,
-		RATE,
-		PACKED,
-		FLOOD,
-		FLOOD_FROM,
-		FLOOD_TO,
-		SECONDS,
-		WARMUP,
-		SIZE,
-		SERVER,
-		CPU,
-		COPY,
-		ATTACH,
-		SOCKET,
-		HELP
-	};
-	static const struct option longs[] = {
-		{ "from", 1, NULL, FROM },
-		{ "to", 1, NULL, TO },
-		{ "frame", 1, NULL, FRAME },
-		{ "rate", 1, NULL, RATE },
-		{ "packed", 0, NULL, PACKED },
-		{ "flood", 1, NULL, FLOOD },
-		{ "flood-from", 1, NULL, FLOOD_FROM },
-		{ "flood-to", 1, NULL, FLOOD_TO },
-		{ "seconds", 1, NULL, SECONDS },
-		{ "warmup", 1, NULL, WARMUP },
-		{ "queue-size", 1, NULL, SIZE },
-		{ "server", 1, NULL, SERVER },
-		{ "cpu", 1, NULL, CPU },
-		{ "memcpy", 0, NULL, COPY },
-		{ "attach", 0, NULL, ATTACH },
-		{ "socket", 1, NULL, SOCKET },
-		{ "help", 0, NULL, HELP },
-		{ NULL, 0, NULL, 0 },
-	};
-	int option;
-
-	while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		switch (option) {
-		case FROM:
-			bench->from = optarg;
-			break;
-		case TO:
-			bench->to = optarg;
-			break;
-		case FRAME:
-			bench->frame = (uint32_t)strtoul(optarg, NULL, 0);
-			break;
-		case RATE:
-			bench->rate = strtod(optarg, NULL);
-			break;
-		case PACKED:
-			bench->packed = true;
-			break;
-		case FLOOD:
-			bench->flood = flood_of(optarg);
-			break;
-		case FLOOD_FROM:
-			bench->flood_from = optarg;
-			break;
-		case FLOOD_TO:
-			bench->flood_to = optarg;
-			break;
-		case SECONDS:
-			bench->seconds = strtod(optarg, NULL);
-			break;
-		case WARMUP:
-			bench->warmup = strtod(optarg, NULL);
-			break;
-		case SIZE:
-			bench->queue_size = (unsigned)strtoul(optarg, NULL, 0);
-			break;
-		case SERVER:
-			bench->server = (pid_t)strtol(optarg, NULL, 0);
-			break;
-		case CPU:
-			bench->cpu = (int)strtol(optarg, NULL, 0);
-			break;
-		case COPY:
-			bench->copy = true;
-			break;
-		case ATTACH:
-			bench->attach = true;
-			break;
-		case SOCKET:
-			break; /* what tests/bench/run calls all clients with */
-		case HELP:
-			fputs(usage, stdout);
-			exit(0);
-		default:
-			return false;
-		}
-	}
 	/* A power of two: places are numbers modulo the size. */
 	if (bench->queue_size < 2 * BATCH || bench->queue_size & (bench->queue_size - 1) ||
 	    bench->frame < STAMP_AT + sizeof(struct stamp) || bench->frame > BUFFER - NET_HEADER)
 		return false;
 	if (bench->attach)
-		return optind < argc;
+		return sockets > 0;
 	return bench->copy || (bench->from && bench->to && (!bench->flood || bench->flood_from));
 }
 
@@ -614,11 +513,31 @@ int main(int argc, char **argv)
 	struct bench bench = {
 		.frame = 64, .queue_size = 256, .seconds = 1, .warmup = 0.1, .cpu = -1
 	};
+	const char *flood = NULL;
+	const struct flag flags[] = {
+		{ "from", FLAG_TEXT, &bench.from },
+		{ "to", FLAG_TEXT, &bench.to },
+		{ "frame", FLAG_UNSIGNED, &bench.frame },
+		{ "rate", FLAG_REAL, &bench.rate },
+		{ "packed", FLAG_GIVEN, &bench.packed },
+		{ "flood", FLAG_TEXT, &flood },
+		{ "flood-from", FLAG_TEXT, &bench.flood_from },
+		{ "flood-to", FLAG_TEXT, &bench.flood_to },
+		{ "seconds", FLAG_REAL, &bench.seconds },
+		{ "warmup", FLAG_REAL, &bench.warmup },
+		{ "queue-size", FLAG_UNSIGNED, &bench.queue_size },
+		{ "server", FLAG_INT, &bench.server },
+		{ "cpu", FLAG_INT, &bench.cpu },
+		{ "memcpy", FLAG_GIVEN, &bench.copy },
+		{ "attach", FLAG_GIVEN, &bench.attach },
+		{ "socket", FLAG_TEXT, NULL }, /* what tests/bench/run calls all clients with */
+		{ 0 },
+	};
 
-	if (!parse(argc, argv, &bench)) {
-		fputs(usage, stderr);
-		return 2;
-	}
+	read_flags(argc, argv, flags, usage);
+	bench.flood = flood_of(flood);
+	if (!makes_sense(&bench, argc - optind))
+		misused(usage);
 	pin(bench.cpu);
 	if (bench.attach)
 		attach(&bench, argv + optind, argc - optind);

@@ -12,7 +12,6 @@
 #include "client.h"
 #include "pvscsi_scene.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,18 +98,13 @@ static int turn(const struct bench *bench, struct pvscsi_scene *scene, struct re
 static void run_for(const struct bench *bench, struct pvscsi_scene *scene, double seconds,
 		    struct result *result)
 {
-	clockid_t server_clock = CLOCK_MONOTONIC;
-	uint64_t server_start = 0, start, now, moved, end, kicks = scene->hba.kicks;
-	uint64_t waited = waited_ns(getpid()), waited_now;
+	struct interval interval;
+	uint64_t now, moved, end, kicks = scene->hba.kicks;
 
 	memset(result, 0, sizeof(*result));
-	if (bench->server) {
-		server_clock = cpu_clock(bench->server);
-		waited += waited_ns(bench->server);
-		server_start = now_ns(server_clock);
-	}
-	start = now = moved = now_ns(CLOCK_MONOTONIC);
-	end = start + (uint64_t)(seconds * 1e9);
+	interval_begin(&interval, bench->server);
+	now = moved = interval.start;
+	end = now + (uint64_t)(seconds * 1e9);
 	while (now < end) {
 		int progress = 0;
 
@@ -124,12 +118,8 @@ static void run_for(const struct bench *bench, struct pvscsi_scene *scene, doubl
 		if (*scene->error)
 			die(bench->socket, scene->error);
 	}
-	result->seconds = (double)(now - start) / 1e9;
+	interval_end(&interval, now, result);
 	result->kicks = scene->hba.kicks - kicks;
-	if (bench->server)
-		result->server_cpu = (double)(now_ns(server_clock) - server_start) / 1e9;
-	waited_now = waited_ns(getpid()) + (bench->server ? waited_ns(bench->server) : 0);
-	result->waited = waited_now > waited ? (double)(waited_now - waited) / 1e9 : 0;
 }
 
 static void measure(const struct bench *bench)
@@ -168,60 +158,9 @@ static const char usage[] =
 	"usage: pvscsi-client --socket SOCK [--op read|write] [--block BYTES] [--depth N]\n"
 	"         [--seconds S] [--warmup S] [--sleep] [--server PID] [--cpu N]\n";
 
-static bool parse(int argc, char **argv, struct bench *bench)
+/* What was asked for can be done. */
+static bool makes_sense(const struct bench *bench)
 {
-	enum { OP = 256, BLOCK, DEPTH, SECONDS, WARMUP, SLEEP, SERVER, CPU, SOCKET, HELP };
-	static const struct option longs[] = {
-		{ "socket", 1, NULL, SOCKET },
-		{ "op", 1, NULL, OP },
-		{ "block", 1, NULL, BLOCK },
-		{ "depth", 1, NULL, DEPTH },
-		{ "seconds", 1, NULL, SECONDS },
-		{ "warmup", 1, NULL, WARMUP },
-		{ "sleep", 0, NULL, SLEEP },
-		{ "server", 1, NULL, SERVER },
-		{ "cpu", 1, NULL, CPU },
-		{ "help", 0, NULL, HELP },
-		{ NULL, 0, NULL, 0 },
-	};
-	int option;
-
-	while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		switch (option) {
-		case SOCKET:
-			bench->socket = optarg;
-			break;
-		case OP:
-			bench->write = !strcmp(optarg, "write");
-			break;
-		case BLOCK:
-			bench->block = (uint32_t)strtoul(optarg, NULL, 0);
-			break;
-		case DEPTH:
-			bench->depth = (unsigned)strtoul(optarg, NULL, 0);
-			break;
-		case SECONDS:
-			bench->seconds = strtod(optarg, NULL);
-			break;
-		case WARMUP:
-			bench->warmup = strtod(optarg, NULL);
-			break;
-		case SLEEP:
-			bench->sleeping = true;
-			break;
-		case SERVER:
-			bench->server = (pid_t)strtol(optarg, NULL, 0);
-			break;
-		case CPU:
-			bench->cpu = (int)strtol(optarg, NULL, 0);
-			break;
-		case HELP:
-			fputs(usage, stdout);
-			exit(0);
-		default:
-			return false;
-		}
-	}
 	return bench->socket && bench->block && bench->block % 512 == 0 && bench->block <= 65536 &&
 	       bench->depth && bench->depth <= 256;
 }
@@ -229,11 +168,17 @@ static bool parse(int argc, char **argv, struct bench *bench)
 int main(int argc, char **argv)
 {
 	struct bench bench = { .block = 4096, .depth = 32, .seconds = 1, .warmup = 0.1, .cpu = -1 };
+	const struct flag flags[] = {
+		{ "socket", FLAG_TEXT, &bench.socket },   { "op", FLAG_IS, &bench.write, "write" },
+		{ "block", FLAG_UNSIGNED, &bench.block }, { "depth", FLAG_UNSIGNED, &bench.depth },
+		{ "seconds", FLAG_REAL, &bench.seconds }, { "warmup", FLAG_REAL, &bench.warmup },
+		{ "sleep", FLAG_GIVEN, &bench.sleeping }, { "server", FLAG_INT, &bench.server },
+		{ "cpu", FLAG_INT, &bench.cpu },          { 0 },
+	};
 
-	if (!parse(argc, argv, &bench)) {
-		fputs(usage, stderr);
-		return 2;
-	}
+	read_flags(argc, argv, flags, usage);
+	if (!makes_sense(&bench))
+		misused(usage);
 	pin(bench.cpu);
 	measure(&bench);
 	return 0;
