@@ -4,8 +4,11 @@
 #include <linux/virtio_net.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <cmocka.h>
 
@@ -20,7 +23,17 @@
 static struct rig rig;
 static struct rig_uplink uplink;
 static struct rig_port *guest;
+static atomic_bool no_memory; /* for what waits for a socket */
 static char directory[] = "/tmp/penstock-link-XXXXXX", path[64];
+
+void *mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset)
+{
+	if (length == STREAM_QUEUE && atomic_load(&no_memory)) {
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	return (void *)syscall(SYS_mmap, at, length, protection, flags, fd, offset);
+}
 
 /* --- a daemon ----------------------------------------------------------------------------- */
 
@@ -317,25 +330,25 @@ static void test_slow_peer(void **state)
 /* Large frames to a peer that reads in pieces: what the socket took in part goes on where it
  * stopped.
  */
-static void test_parts(void **state)
+static void send_in_parts(int fd)
 {
 	static uint8_t frame[65000], got[sizeof frame];
-	struct rig_send send = { .count = 1 };
-	int fd;
+	struct rig_send send = { .port = guest, .count = 1 };
+	unsigned sent = 0, more = 8; /* when it does not take all any more */
 
-	(void)state;
-	begin("listen", 0);
-	fd = join(0);
-	send.port = guest;
 	send.frame[0].bytes = frame;
 	send.frame[0].length = sizeof frame;
-	for (unsigned i = 0; i < 60; i++) {
+	while (more) {
 		rig_frame(frame, sizeof frame, 9, 1, 0x88b5);
-		frame[30] = (uint8_t)i;
-		frame[60000] = (uint8_t)i;
+		frame[30] = (uint8_t)sent;
+		frame[60000] = (uint8_t)sent;
 		rig_send(&send);
+		assert_true(++sent < 250);
+		assert_true(rig_uplink_await(&uplink, true, NULL));
+		if (json_integer_value(json_object_get(uplink.report, "queued")))
+			more--;
 	}
-	for (unsigned i = 0; i < 60; i++) {
+	for (unsigned i = 0; i < sent; i++) {
 		uint8_t header[LINK_HEADER];
 
 		assert_true(rig_read(fd, header, sizeof header));
@@ -348,6 +361,40 @@ static void test_parts(void **state)
 		got[60000] = frame[60000];
 		assert_memory_equal(got, frame, sizeof got);
 	}
+}
+
+static void test_parts(void **state)
+{
+	int fd;
+
+	(void)state;
+	begin("listen", 0);
+	fd = join(0);
+	send_in_parts(fd);
+	close(fd);
+	end();
+}
+
+/* Memory is short: a frame that was begun is finished all the same, or there is no connection. */
+static void test_no_memory(void **state)
+{
+	int fd;
+
+	(void)state;
+	begin("listen", 0);
+	fd = join(0);
+	atomic_store(&no_memory, true);
+	send_in_parts(fd);
+	close(fd);
+	assert_true(rig_uplink_await(&uplink, false, "closed"));
+	fd = unix_socket_connect(path, NULL);
+	assert_true(fd >= 0);
+	assert_true(rig_closed(fd));
+	close(fd);
+	assert_true(rig_uplink_await(&uplink, false, "out of memory"));
+	atomic_store(&no_memory, false);
+	fd = join(0);
+	send_in_parts(fd);
 	close(fd);
 	end();
 }
@@ -516,7 +563,7 @@ int main(void)
 		cmocka_unit_test(test_slow_peer),         cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_second_is_refused), cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_silence),           cmocka_unit_test(test_connects_again),
-		cmocka_unit_test(test_mistakes),
+		cmocka_unit_test(test_mistakes),          cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests_name("packet/uplink/link", tests, make_directory,

@@ -60,7 +60,7 @@ int stream_open(struct stream *s, struct loop *loop, struct lane *lane, int fd,
 		return ret;
 	}
 	s->fd = fd;
-	s->readable = loop_watch_add(loop, fd, readable, s);
+	s->readable = stream_queue_open(&s->queue) ? NULL : loop_watch_add(loop, fd, readable, s);
 	if (!s->readable) {
 		s->fd = -1;
 		close(fd);

@@ -19,6 +19,20 @@ static struct record *record_at(const struct stream_queue *queue, uint32_t offse
 	return (struct record *)(void *)(queue->bytes + offset);
 }
 
+int stream_queue_open(struct stream_queue *queue)
+{
+	void *memory;
+
+	if (queue->bytes)
+		return 0;
+	memory = mmap(NULL, STREAM_QUEUE, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		return -ENOMEM;
+	queue->bytes = memory;
+	return 0;
+}
+
 bool stream_queue_keep(struct stream_queue *queue, const void *header, unsigned header_bytes,
 		       const struct packet *packet, uint32_t length, uint32_t sent)
 {
@@ -27,14 +41,6 @@ bool stream_queue_keep(struct stream_queue *queue, const void *header, unsigned 
 	uint32_t skipped = 0;
 	struct record *record;
 
-	if (!queue->bytes) {
-		void *memory = mmap(NULL, STREAM_QUEUE, PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-		if (memory == MAP_FAILED)
-			return false;
-		queue->bytes = memory;
-	}
 	if (!queue->used)
 		queue->head = queue->tail = 0;
 	if (STREAM_QUEUE - queue->tail < room)
