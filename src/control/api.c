@@ -334,7 +334,7 @@ static void run(struct api *api)
 	} while (++rounds < ROUNDS && (now < before || poll(&readable, 1, 0) > 0));
 
 	if (rounds == ROUNDS)
-		loop_timer_set(loop, &api->timer, loop_now(loop));
+		loop_timer_set(loop, &api->timer, loop_now(loop) + 1); /* not in this turn */
 	else if (MHD_get_timeout(api->http, &milliseconds) == MHD_YES)
 		loop_timer_set(loop, &api->timer, loop_now(loop) + milliseconds * 1000000);
 	else

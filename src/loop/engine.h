@@ -37,10 +37,11 @@ struct loop_watch {
 	short events; /* POLLIN or POLLOUT, which are EPOLLIN and EPOLLOUT */
 	void (*ready)(void *data);
 	void *data;
-	bool removed;     /* loop_watch_remove() was called */
-	bool armed;       /* the kernel knows of it */
-	bool reporting;   /* ready() is running */
-	struct list link; /* of the loop's watches */
+	bool removed;      /* loop_watch_remove() was called */
+	bool armed;        /* the kernel knows of it */
+	bool reporting;    /* ready() is running */
+	struct list link;  /* of the loop's watches */
+	struct list again; /* of those whose handlers have left something */
 };
 
 /** Frees what loop_watch_remove() took out. */

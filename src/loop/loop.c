@@ -58,6 +58,7 @@ struct loop {
 	struct list *next_poller; /* while they run: a poller may stop another */
 	struct list timers;       /* earliest first */
 	struct list watches;
+	struct list again; /* of those, what is called without an event */
 	struct loop_task *tasks, **tasks_last;
 
 	_Atomic(struct loop_message *) inbox; /* latest first */
@@ -124,6 +125,7 @@ struct loop *loop_create(const struct loop_config *config, struct error *err)
 	list_init(&loop->pollers);
 	list_init(&loop->timers);
 	list_init(&loop->watches);
+	list_init(&loop->again);
 	loop->tasks_last = &loop->tasks;
 	loop->stop.run = stop_received;
 	loop->now = clock_now();
@@ -486,12 +488,34 @@ static bool run_pollers(struct loop *loop)
 	return any;
 }
 
+/* --- watches whose handlers have left something ---------------------------------------- */
+
+static bool run_again(struct loop *loop)
+{
+	struct list now; /* a handler may remove others, and come again itself in the next pass */
+
+	if (list_empty(&loop->again))
+		return false;
+	list_init(&now);
+	list_for_each (link, &loop->again) {
+		list_remove(link);
+		list_add(&now, link);
+	}
+	while (!list_empty(&now)) {
+		struct loop_watch *watch = container_of(now.next, struct loop_watch, again);
+
+		list_remove(&watch->again);
+		watch->ready(watch->data);
+	}
+	return true;
+}
+
 /* --- the turn ----------------------------------------------------------------------- */
 
 /* True if it really may; messages sent from now on wake the loop. */
 static bool fall_asleep(struct loop *loop)
 {
-	if (!list_empty(&loop->pollers) || loop->tasks)
+	if (!list_empty(&loop->pollers) || !list_empty(&loop->again) || loop->tasks)
 		return false;
 	atomic_store(&loop->asleep, true);
 	if (!atomic_load(&loop->inbox))
@@ -509,6 +533,7 @@ static void turn(struct loop *loop)
 		any = run_messages(loop);
 		any |= run_timers(loop);
 		any |= run_pollers(loop);
+		any |= run_again(loop);
 		any |= run_tasks(loop);
 	}
 	if (!loop->running)
@@ -557,6 +582,7 @@ static struct loop_watch *add_watch(struct loop *loop, int fd, short events,
 	if (!watch)
 		return NULL;
 	*watch = (struct loop_watch){ .fd = fd, .events = events, .ready = ready, .data = data };
+	list_init(&watch->again);
 	list_add(&loop->watches, &watch->link);
 	if (loop->engine)
 		loop->ops->watch(loop->engine, watch);
@@ -574,9 +600,16 @@ struct loop_watch *loop_watch_add_writable(struct loop *loop, int fd, void (*rea
 	return add_watch(loop, fd, POLLOUT, ready, data);
 }
 
+void loop_watch_again(struct loop *loop, struct loop_watch *watch)
+{
+	list_remove(&watch->again);
+	list_add(&loop->again, &watch->again);
+}
+
 void loop_watch_remove(struct loop *loop, struct loop_watch *watch)
 {
 	watch->removed = true;
+	list_remove(&watch->again);
 	if (loop->engine)
 		loop->ops->unwatch(loop->engine, watch);
 	else

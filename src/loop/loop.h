@@ -6,7 +6,8 @@
  * One loop is one thread, and loops share nothing; what another thread wants of
  * a loop it says in a message. One turn of a loop:
  *
- *     messages -> timers -> pollers -> tasks, and the same once more if there was work
+ *     messages -> timers -> pollers -> watches whose handlers have left something -> tasks,
+ *        and the same once more if there was work
  *     -> hand the kernel everything that was prepared, in one system call
  *     -> what it has completed, what is readable
  *
@@ -124,14 +125,20 @@ struct loop_watch;
 
 /**
  * Calls @ready(@data) whenever @fd becomes readable. Edge-triggered: the handler takes
- * all there is. On the loop's own thread, or before it runs. NULL if memory is short. A descriptor
- * has one watch: whoever needs two duplicates it.
+ * all there is, or says that it has not (loop_watch_again()). On the loop's own thread, or before
+ * it runs. NULL if memory is short. A descriptor has one watch: whoever needs two duplicates it.
  */
 struct loop_watch *loop_watch_add(struct loop *loop, int fd, void (*ready)(void *data), void *data);
 
 /** The same for when it becomes writable. */
 struct loop_watch *loop_watch_add_writable(struct loop *loop, int fd, void (*ready)(void *data),
 					   void *data);
+
+/**
+ * There may be more than its handler wanted to take in one go: @ready is called once more, when
+ * others have had their turn. So nobody who sends without end has the loop for himself.
+ */
+void loop_watch_again(struct loop *loop, struct loop_watch *watch);
 
 /** Ends it: @ready is not called again. The caller may close the descriptor at once. */
 void loop_watch_remove(struct loop *loop, struct loop_watch *watch);

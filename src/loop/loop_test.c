@@ -326,6 +326,68 @@ static void watches_are_edges_and_end(void **unused)
 	assert_int_equal(watched.after_removal, 0);
 }
 
+/* Two that never come to an end of what there is, beside a timer, a message and each other. */
+static struct {
+	struct loop_watch *watch[2];
+	unsigned calls[2], messages;
+	struct loop_message message;
+	struct loop_timer timer;
+} endless;
+
+static void endless_ready(void *data)
+{
+	unsigned i = (unsigned)(uintptr_t)data;
+
+	assert_in_range(++endless.calls[i], 1, 1000000);
+	if (!i && endless.calls[0] == 10)
+		loop_send(here.loop, &endless.message);
+	loop_watch_again(here.loop, endless.watch[i]);
+	loop_watch_again(here.loop, endless.watch[i]); /* twice is once */
+}
+
+static void endless_asked(struct loop_message *message)
+{
+	(void)message;
+	endless.messages = endless.calls[0];
+}
+
+static void endless_over(struct loop_timer *timer)
+{
+	(void)timer;
+	assert_true(endless.calls[0] > 20);
+	assert_in_range(endless.calls[0] - endless.calls[1], 0, 1);
+	assert_in_range(endless.messages, 10, 12);
+	for (unsigned i = 0; i < 2; i++) /* which are to be called again */
+		loop_watch_remove(here.loop, endless.watch[i]);
+	loop_stop(here.loop);
+}
+
+static void begin_endless(struct loop_message *message)
+{
+	(void)message;
+	loop_timer_set(here.loop, &endless.timer, loop_now(here.loop) + 20 * MS);
+}
+
+static void watches_again_leave_turns(void **unused)
+{
+	struct loop_message first = { .run = begin_endless };
+	int fd[2];
+
+	(void)unused;
+	memset(&endless, 0, sizeof endless);
+	loop_timer_init(&endless.timer, endless_over);
+	endless.message.run = endless_asked;
+	here.loop = make_loop(0);
+	for (unsigned i = 0; i < 2; i++) {
+		fd[i] = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+		endless.watch[i] =
+			loop_watch_add(here.loop, fd[i], endless_ready, (void *)(uintptr_t)i);
+	}
+	run_here(&first);
+	for (unsigned i = 0; i < 2; i++)
+		close(fd[i]);
+}
+
 /* A socket that is full, until the other end is read. */
 static struct {
 	struct loop_watch *watch;
@@ -850,6 +912,7 @@ int main(void)
 		cmocka_unit_test(messages_arrive_in_order),
 		cmocka_unit_test(idle_loop_uses_no_cpu),
 		cmocka_unit_test(watches_are_edges_and_end),
+		cmocka_unit_test(watches_again_leave_turns),
 		cmocka_unit_test(watches_for_room),
 		cmocka_unit_test(closed_descriptors_are_let_go),
 		cmocka_unit_test(tasks_run_in_order),

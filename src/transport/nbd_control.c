@@ -8,7 +8,8 @@
  *
  * What a client may do is settled when transmission begins: whether it may write depends on who has
  * the disk then. Haggling is short, or the client is dropped: it has a time for all of it, sends
- * options of a limited size, and is read no further before it has taken the last answer.
+ * options of a limited size, and is read no further before it has taken the last answer; and after
+ * some of it others have their turn.
  *
  * The control thread may want a client gone while it is about to go by itself. So stop is answered:
  * by gone, if the loop has seen it before the end, or else by stopped.
@@ -21,6 +22,8 @@
 
 #include "transport/nbd_private.h"
 #include "util/log.h"
+
+#define STEPS 32 /* of one client's haggling in one go */
 
 /* --- the end of a client ------------------------------------------------------------------ */
 
@@ -246,12 +249,12 @@ static bool fill(struct nbd_client *c)
 	return n > 0;
 }
 
-/* Goes as far as it can, whatever has happened. */
+/* Goes as far as it can, whatever has happened, and until it is the turn of others. */
 static void readable(void *data)
 {
 	struct nbd_client *c = data;
 
-	for (;;) {
+	for (unsigned step = 0; step < STEPS; step++) {
 		enum took took;
 
 		if (c->phase == NBD_HANDSHAKE && !shake_hands(c))
@@ -262,6 +265,7 @@ static void readable(void *data)
 		if (took == GONE || (took == WANTS_MORE && !fill(c)))
 			return;
 	}
+	loop_watch_again(c->control, c->readable);
 }
 
 /* --- coming and going --------------------------------------------------------------------- */

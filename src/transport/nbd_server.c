@@ -22,6 +22,7 @@
 #include "util/unix_socket.h"
 
 #define SEND_BYTES (1 << 20)  /* that a UNIX socket may hold for its client, if the host permits */
+#define CALLERS    16         /* who are accepted or turned away in one go */
 #define AGAIN      100000000u /* ns until a client that could not be accepted is tried again */
 
 const struct option nbd_options[] = {
@@ -187,30 +188,41 @@ static void set_options(int fd, bool tcp)
 	}
 }
 
+static void let_in(struct nbd_server *server, int fd)
+{
+	if (server->client_count >= server->config->connections) {
+		if (log_limited(&server->limit))
+			log_warn("%s: a client was turned away: there are %u connections",
+				 server->label, server->client_count);
+		close(fd);
+		return;
+	}
+	set_options(fd, server->config->listen);
+	if (!nbd_client_admit(server, fd))
+		close(fd);
+}
+
 static void accept_clients(void *data)
 {
 	struct nbd_server *server = data;
-	int fd;
 
-	while ((fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
-		if (server->client_count >= server->config->connections) {
-			if (log_limited(&server->limit))
-				log_warn("%s: a client was turned away: there are %u connections",
-					 server->label, server->client_count);
-			close(fd);
+	for (unsigned callers = 0; callers < CALLERS; callers++) {
+		int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd >= 0) {
+			let_in(server, fd);
 			continue;
 		}
-		set_options(fd, server->config->listen);
-		if (!nbd_client_admit(server, fd))
-			close(fd);
-	}
-	if (errno == EAGAIN)
+		if (errno == EAGAIN)
+			return;
+		/* It still waits there, and nobody will say so again. */
+		loop_timer_set(server->loops.control, &server->again,
+			       loop_now(server->loops.control) + AGAIN);
+		if (log_limited(&server->limit))
+			log_warn("%s: cannot accept a client: %s", server->label, strerror(errno));
 		return;
-	/* It still waits there, and nobody will say so again. */
-	loop_timer_set(server->loops.control, &server->again,
-		       loop_now(server->loops.control) + AGAIN);
-	if (log_limited(&server->limit))
-		log_warn("%s: cannot accept a client: %s", server->label, strerror(errno));
+	}
+	loop_watch_again(server->loops.control, server->watch);
 }
 
 static void accept_again(struct loop_timer *timer)

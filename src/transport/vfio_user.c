@@ -30,6 +30,8 @@
 #include "transport/vfio_user_private.h"
 #include "util/unix_socket.h"
 
+#define CALLERS 16 /* who are accepted or turned away in one go */
+
 static const char caveat[] =
 	"its VMM cannot migrate, save or reconnect it (vfio-user): QEMU reports that migrate and savevm "
 	"succeeded, but the device is dead afterwards";
@@ -209,10 +211,15 @@ static void incoming(void *data)
 {
 	struct vfio_user *vu = data;
 	struct device *device = &vu->dev->device;
+	unsigned callers = 0;
 	int fd;
 
 	/* Whoever comes while the last one is leaving waits in the backlog. */
 	while (!vu->closing && (vu->fd < 0 || !peer_gone(vu))) {
+		if (callers++ == CALLERS) {
+			loop_watch_again(vu->control, vu->listen_watch);
+			return;
+		}
 		fd = accept4(vu->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0)
 			return;

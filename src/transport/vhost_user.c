@@ -9,7 +9,8 @@
  * descriptors are checked there, and which rings must be out of service before it is handled.
  * If some are running they are stopped first, and the connection reads no further until the
  * last has drained; then the handler runs, the rings that are ready start (again), and the
- * reply goes out. So every handler sees a device at rest, and no handler waits.
+ * reply goes out. So every handler sees a device at rest, and no handler waits. After some messages
+ * others have their turn: a VMM that never stops sending holds up nobody.
  *
  * A request that we must refuse gets a non-zero answer if the VMM asked for one; otherwise
  * the connection ends, since the two sides no longer agree. Either way the log says why. A guest
@@ -38,6 +39,9 @@
 	 1ull << VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD |                                            \
 	 1ull << VHOST_USER_PROTOCOL_F_RESET_DEVICE |                                              \
 	 1ull << VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS | 1ull << VHOST_USER_PROTOCOL_F_STATUS)
+
+#define MESSAGES 32 /* in one go */
+#define CALLERS  16 /* likewise, who are accepted or turned away */
 
 #define RING_FEATURES                                                                              \
 	(1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX |                   \
@@ -412,13 +416,21 @@ static void handle(struct vhost_user *vu)
 	message_clear(m);
 }
 
-/* Reads and handles messages until there are none, or one has to wait for rings. */
+/* Reads and handles messages until there are none, one has to wait for rings, or it is the turn of
+ * others. */
 static void proceed(struct vhost_user *vu)
 {
+	unsigned handled = 0;
+
 	while (vu->fd >= 0 && !vu->waiting && !vu->leaving) {
 		struct error err = { 0 };
-		int ret = message_receive(vu->fd, &vu->message, &err);
+		int ret;
 
+		if (handled++ == MESSAGES) {
+			loop_watch_again(vu->control, vu->watch);
+			return;
+		}
+		ret = message_receive(vu->fd, &vu->message, &err);
 		if (ret == 0)
 			return;
 		if (ret == -ENOTCONN) {
@@ -534,12 +546,17 @@ static bool peer_gone(const struct vhost_user *vu)
 static void incoming(void *data)
 {
 	struct vhost_user *vu = data;
+	unsigned callers = 0;
 	int fd;
 
 	/* Whoever comes while the last one is leaving waits in the backlog. */
 	while (!vu->leaving && !vu->closed) {
 		if (vu->fd >= 0 && peer_gone(vu))
 			return;
+		if (callers++ == CALLERS) {
+			loop_watch_again(vu->control, vu->listen_watch);
+			return;
+		}
 		fd = accept4(vu->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0)
 			return;

@@ -17,6 +17,8 @@
 #include "util/log.h"
 #include "util/unix_socket.h"
 
+#define CALLERS 16 /* who are accepted or turned away in one go */
+
 struct link_settings {
 	char *listen, *connect;
 };
@@ -55,15 +57,19 @@ static int link_check(const void *data, struct error *err)
 
 /* --- connections: the control thread ----------------------------------------------------- */
 
-/* All that wait: the first is taken, if there is none yet. */
+/* All that wait: the first is taken, if there is none yet. After some of them others have a turn.
+ */
 static void accept_all(void *data)
 {
 	struct link *link = data;
-	int fd;
 
 	if (!stream_uplink_began(&link->base))
 		return; /* they can wait */
-	while ((fd = accept4(link->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+	for (unsigned callers = 0; callers < CALLERS; callers++) {
+		int fd = accept4(link->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0)
+			return;
 		if (stream_uplink_wants(&link->base)) {
 			stream_uplink_connected(&link->base, fd, NULL);
 			continue;
@@ -73,6 +79,7 @@ static void accept_all(void *data)
 			log_warn("uplink %s: a second connection was refused",
 				 link->base.uplink.name);
 	}
+	loop_watch_again(link->base.uplink.control, link->watch);
 }
 
 static int dial(struct stream_uplink *u, struct error *err)
