@@ -21,27 +21,45 @@
 #include "control/serve.h"
 #include "control/state.h"
 #include "control/yaml.h"
+#include "util/error.h"
+#include "util/log.h"
 
-/* Puts what a running penstock changed in place of what @tree says. */
-static void read_state(struct node *tree, struct config *config, struct mistakes *mistakes)
-{
-	const struct node *path = tree->type == NODE_MAPPING ? node_find(tree, "state") : NULL;
+/* Whether what is read will run: then the state file is its own, from before it is read. */
+enum purpose { TO_LOOK, TO_RUN };
 
-	if (path && path->type == NODE_SCALAR && *path->text)
-		config->kept = state_read(path->text, tree, mistakes);
-}
-
-/* Reads a tree into @config, with the flags above it; prints what is wrong. */
-static bool read_tree(const struct invocation *in, struct node *tree, struct config *config,
+/* Puts what a running penstock changed in place of what @tree says. 0 or the exit status. */
+static int read_state(struct node *tree, enum purpose purpose, struct config *config,
 		      struct mistakes *mistakes)
 {
+	const struct node *path = tree->type == NODE_MAPPING ? node_find(tree, "state") : NULL;
+	struct error err = { 0 };
+	int lock;
+
+	if (!path || path->type != NODE_SCALAR || !*path->text)
+		return 0;
+	lock = purpose == TO_RUN ? state_lock(path->text, &err) : -1;
+	if (err.code) {
+		log_error("%s", err.text);
+		return 1;
+	}
+	config->kept = state_read(path->text, lock, tree, mistakes);
+	return 0;
+}
+
+/* Reads a tree into @config, with the flags above it; prints what is wrong. 0 or the exit status.
+ */
+static int read_tree(const struct invocation *in, struct node *tree, enum purpose purpose,
+		     struct config *config, struct mistakes *mistakes)
+{
+	int status = 0;
+
 	config_init(config);
 	config->file = mistakes->file;
 	if (tree) {
 		for (struct node *flag = in->settings->first; flag; flag = flag->next)
 			node_set(tree, flag->key, flag->text);
-		read_state(tree, config, mistakes);
-		if (config_read(config, tree, mistakes))
+		status = read_state(tree, purpose, config, mistakes);
+		if (!status && config_read(config, tree, mistakes))
 			config_check_files(tree, mistakes);
 	}
 	node_free(tree);
@@ -50,18 +68,19 @@ static bool read_tree(const struct invocation *in, struct node *tree, struct con
 	if (mistakes->no_memory)
 		fprintf(stderr, "penstock: out of memory\n");
 	mistakes_release(mistakes);
-	return !mistakes->fatal;
+	return mistakes->fatal ? 2 : status;
 }
 
-/* Reads the file @path, or the embedded configuration. */
-static bool read_file(const struct invocation *in, const char *path, struct config *config)
+/* The same of the file @path, or the embedded configuration. */
+static int read_file(const struct invocation *in, const char *path, enum purpose purpose,
+		     struct config *config)
 {
 	struct mistakes mistakes = { .file = path ? path : "(embedded configuration)" };
 
 	return read_tree(in,
 			 path ? yaml_read(path, &mistakes)
 			      : yaml_parse(config_embedded, strlen(config_embedded), &mistakes),
-			 config, &mistakes);
+			 purpose, config, &mistakes);
 }
 
 static int serve(const struct invocation *in)
@@ -69,12 +88,11 @@ static int serve(const struct invocation *in)
 	const struct serve_at at = { in->socket, in->nbd_socket };
 	struct mistakes mistakes = { 0 };
 	struct config config = { 0 };
-	int status = 2;
+	int status = read_tree(
+		in, serve_tree(in->arguments[0], &at, in->arguments + 1, in->count - 1, &mistakes),
+		TO_RUN, &config, &mistakes);
 
-	if (read_tree(
-		    in,
-		    serve_tree(in->arguments[0], &at, in->arguments + 1, in->count - 1, &mistakes),
-		    &config, &mistakes))
+	if (!status)
 		status = daemon_run(&config);
 	config_release(&config);
 	return status;
@@ -83,9 +101,9 @@ static int serve(const struct invocation *in)
 static int run(const struct invocation *in)
 {
 	struct config config = { 0 };
-	int status = 2;
+	int status = read_file(in, in->count ? in->arguments[0] : NULL, TO_RUN, &config);
 
-	if (read_file(in, in->count ? in->arguments[0] : NULL, &config))
+	if (!status)
 		status = daemon_run(&config);
 	config_release(&config);
 	return status;
@@ -94,7 +112,7 @@ static int run(const struct invocation *in)
 static int check(const struct invocation *in)
 {
 	struct config config = { 0 };
-	int status = read_file(in, in->arguments[0], &config) ? 0 : 2;
+	int status = read_file(in, in->arguments[0], TO_LOOK, &config);
 
 	config_release(&config);
 	return status;
@@ -103,11 +121,12 @@ static int check(const struct invocation *in)
 static int qemu_arguments(const struct invocation *in)
 {
 	struct config config = { 0 };
-	int status = 2;
+	int status;
 
 	if (!in->config)
 		return client_qemu_args(in);
-	if (read_file(in, in->config, &config))
+	status = read_file(in, in->config, TO_LOOK, &config);
+	if (!status)
 		status = qemu_print(&config, in->arguments[0], in->memory);
 	config_release(&config);
 	return status;

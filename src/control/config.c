@@ -62,7 +62,7 @@ const struct option config_options[] = {
 	  .offset = offsetof(struct config, state),
 	  .help = "Path of a file that keeps what is changed at run time: disks that were added, removed, "
 		  "resized or moved, other layers, other units of devices. A restart, or a start after a "
-		  "crash, comes back to that. The directory must be writable. An entry counts as "
+		  "crash, comes back to that. The directory must be writable, and the file is one penstock's alone. An entry counts as "
 		  "long as the configuration says of its disk what it said before; if it was edited since, "
 		  "penstock does not start until the two are the same or the entry is taken "
 		  "out. Without this option a restart comes back to the configuration." },

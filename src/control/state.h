@@ -12,10 +12,17 @@ struct state;
 struct waiter;
 
 /**
- * Puts what the file @path says, if it is there, in place of what @tree, a configuration, says.
- * What is wrong, and what is replaced, goes into @mistakes. NULL after a fatal one.
+ * Takes the state file @path for whoever will write it; see state_lock.c. May wait some seconds. A
+ * descriptor that holds the lock as long as it is open, or -errno with @err.
  */
-struct state *state_read(const char *path, struct node *tree, struct mistakes *mistakes);
+int state_lock(const char *path, struct error *err);
+
+/**
+ * Puts what the file @path says, if it is there, in place of what @tree, a configuration, says.
+ * What is wrong, and what is replaced, goes into @mistakes. NULL after a fatal one. @lock is taken
+ * over: from state_lock(), or -1 if nothing will be written.
+ */
+struct state *state_read(const char *path, int lock, struct node *tree, struct mistakes *mistakes);
 
 /** NULL is allowed. */
 void state_free(struct state *state);

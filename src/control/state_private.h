@@ -23,6 +23,7 @@ struct origin {
 
 struct state {
 	char *path;
+	int lock; /* a descriptor; -1: none is needed */
 	struct origin *origins;
 	unsigned count;
 	/* Of a running daemon. */

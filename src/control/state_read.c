@@ -342,7 +342,7 @@ static void add_origins(struct state *state, enum origin_kind kind, const struct
 		add_origin(state, kind, NULL, node->key, node);
 }
 
-struct state *state_read(const char *path, struct node *tree, struct mistakes *mistakes)
+struct state *state_read(const char *path, int lock, struct node *tree, struct mistakes *mistakes)
 {
 	struct node *vms = node_find(tree, "vms"), *file;
 	struct mistakes own = { .file = path };
@@ -351,6 +351,7 @@ struct state *state_read(const char *path, struct node *tree, struct mistakes *m
 		    is_section(tree, "nics") && is_section(tree, "uplinks");
 
 	state->path = must(strdup(path));
+	state->lock = lock;
 	list_init(&state->now);
 	list_init(&state->next);
 	/* What is no configuration is for config_read() to complain about. */
@@ -385,6 +386,8 @@ void state_free(struct state *state)
 		free(state->origins[i].name);
 		json_decref(state->origins[i].last);
 	}
+	if (state->lock >= 0)
+		close(state->lock);
 	free(state->origins);
 	free(state->path);
 	free(state);

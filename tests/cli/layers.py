@@ -6,6 +6,8 @@ set-layer, add-leg, remove-leg, config, and the routes behind them."""
 import json
 import re
 import subprocess
+import threading
+import time
 
 from cli_checks import accepted, refused, tap
 from lab import Lab
@@ -316,6 +318,36 @@ def _():
         lab.path("state.yaml.new").rmdir()
         penstock.ok("resize", "data", "16M")
         tap.contains(lab.path("state.yaml").read_text(), "- pass")
+
+
+@tap.test("a state file is one penstock's alone, until that ends, however it ends")
+def _():
+    with Lab() as lab:
+        penstock = Running(lab, STATE)
+        penstock.ok("remove-disk", "ram")
+        # Nothing but the file is common to the two.
+        lab.write("other.yaml", "state: state.yaml\ndisks: {own: {stack: [memory: {size: 1M}]}}\n"
+                  "vms: {v: [{virtio-blk: own, socket: s}]}\n")
+        done = lab.penstock("run", "other.yaml")
+        refused(done, 1, "state: state.yaml is in use by another penstock", "state.yaml.lock")
+        tap.check(not lab.path("s").exists(), "it has made sockets")
+        refused(lab.penstock("run", "other.yaml", "--state", lab.path("state.yaml")), 1, "in use by another penstock")
+        done = lab.penstock("check", "other.yaml")
+        tap.equal((done.returncode, "in use" in done.stderr), (0, False), f"check ({done.stderr})")
+        penstock.ok("add-disk", "more", "{stack: ['null']}")
+        # The next one waits for the end of the first, and goes on from what that changed last.
+        threading.Timer(2, penstock.daemon.process.terminate).start()
+        began = time.monotonic()
+        first, penstock.daemon = penstock.daemon, lab.daemon("run", "penstock.yaml", "--api", "api.sock")
+        tap.check(time.monotonic() - began > 1.5, "it did not wait")
+        tap.equal(first.process.wait(30), 0, f"exit status {first.last_lines()}")
+        tap.equal({disk["name"] for disk in report(penstock)[0]}, {"data", "more"}, "disks")
+        penstock.daemon.kill()
+        tap.check(lab.path("state.yaml.lock").exists(), "there is no file to lock")
+        began = time.monotonic()
+        penstock.daemon = lab.daemon("run", "penstock.yaml", "--api", "api.sock")
+        tap.check(time.monotonic() - began < 8, "a lock was left behind")
+        penstock.ok("remove-disk", "more")
 
 
 tap.main()
