@@ -4,6 +4,7 @@
 
 import json
 import os
+import signal
 import struct
 import subprocess
 import time
@@ -194,6 +195,58 @@ def _():
         finally:
             lab.server.kill()
             subprocess.run(["umount", lab.path("small")], check=True, timeout=30)
+
+
+class Storage:
+    """A file of a file system that hangs when it is told to."""
+
+    def __init__(self, lab, name):
+        hosts.need()
+        path = lab.path(name)
+        lab.path("backing").write_bytes(path.read_bytes() if path.exists() else b"")
+        path.touch()
+        self.server = lab.end_with(subprocess.Popen(
+            ["qemu-storage-daemon", "--blockdev", f"file,node-name=file,filename={lab.path('backing')}", "--export",
+             f"fuse,id=export,node-name=file,mountpoint={path},writable=on,growable=on"], stderr=subprocess.PIPE, text=True))
+        deadline = time.monotonic() + 20
+        while f" {path} " not in open("/proc/self/mountinfo", encoding="utf-8").read():
+            if self.server.poll() is not None:
+                raise tap.Skip(f"no FUSE here: {self.server.stderr.read().strip()}")
+            tap.check(time.monotonic() < deadline, "it is not mounted")
+            time.sleep(0.05)
+
+    def hang(self):
+        self.server.send_signal(signal.SIGSTOP)
+
+    def answer(self):
+        self.server.send_signal(signal.SIGCONT)
+
+
+@tap.test("storage that hangs holds up the end for some seconds only: of the sink, of the replay")
+def _():
+    for hangs, options, says in (("out.pcap", "replay: in.pcap, rate: 1000, loop: 0", "sink: what is left is written to out.pcap"),
+                                 ("in.pcap", "replay: in.pcap, rate: 100000000, loop: 0", "replay: in.pcap is still being read")):
+        with Files() as lab:
+            # Of whole blocks: such a file has nothing else.
+            lab.path("in.pcap").write_bytes(pcap([(i, frame(i, 1540 if i == 1999 else 1500)) for i in range(2000)]))
+            tap.equal(lab.path("in.pcap").stat().st_size % 512, 0, "bytes in the last block")
+            storage = Storage(lab, hangs)
+            lab.run(options)
+            deadline = time.monotonic() + 20
+            while lab.path("out.pcap").stat().st_size < 100000:
+                tap.check(time.monotonic() < deadline, "nothing is written")
+                time.sleep(0.1)
+            storage.hang()
+            try:
+                time.sleep(2)
+                lab.server.process.terminate()
+                deadline = time.monotonic() + 15
+                while says not in lab.log.read_text():
+                    tap.check(time.monotonic() < deadline, f"it waits for storage: {lab.server.last_lines()}")
+                    time.sleep(0.1)
+            finally:
+                storage.answer()  # The kernel closes files only then, and the process has ended.
+            tap.equal(lab.server.process.wait(30), 0, f"exit status {lab.server.last_lines()}")
 
 
 hosts.enter()

@@ -7,10 +7,12 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <time.h>
 
 #include "packet/layer/capture_file.h"
 #include "packet/layer/capture_writer.h"
+#include "util/file_thread.h"
 
 #define CAPTURE_BUFFER   (1ul << 20)   /**< bytes of blocks that are written at a time */
 #define CAPTURE_PATIENCE 1000000000ull /**< ns until it is tried again, or a reader is given up */
@@ -25,7 +27,7 @@ struct capture_source {
 };
 
 struct capture_writer {
-	atomic_uint users; /* the layer, the thread */
+	struct file_thread thread; /* its owner is the layer */
 	atomic_bool asleep, ending;
 	int wake_fd;
 	char *port, *kind;
@@ -56,10 +58,8 @@ struct capture_writer {
 
 	_Atomic uint64_t packets, bytes, lost;
 	pthread_mutex_t lock; /* for those that follow */
-	pthread_cond_t changed;
 	char *name;
 	char error[160];
-	bool gone; /* the thread has ended */
 };
 
 static inline uint64_t capture_clock(clockid_t clock)

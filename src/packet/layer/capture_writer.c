@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -20,9 +19,8 @@
 #include "util/error.h"
 #include "util/log.h"
 
-#define BUSY    (CAPTURE_RING / 8) /* bytes of a turn after which it does not nap */
-#define NAP     1                  /* ms */
-#define GOODBYE 2                  /* s that the end of a capture waits for the disk */
+#define BUSY (CAPTURE_RING / 8) /* bytes of a turn after which it does not nap */
+#define NAP  1                  /* ms */
 
 /* --- the rings ---------------------------------------------------------------------- */
 
@@ -143,10 +141,10 @@ static void sleep_well(struct capture_writer *w)
 		capture_tell_missed(w);
 }
 
-static void put(struct capture_writer *w)
+static void release(struct file_thread *thread)
 {
-	if (atomic_fetch_sub(&w->users, 1) != 1)
-		return;
+	struct capture_writer *w = container_of(thread, struct capture_writer, thread);
+
 	for (unsigned i = 0; i < PORT_LOOPS; i++) {
 		capture_ring_free(atomic_load(&w->rings[i]));
 		free(w->sources[i].filter);
@@ -157,7 +155,6 @@ static void put(struct capture_writer *w)
 	if (w->wake_fd >= 0)
 		close(w->wake_fd);
 	pthread_mutex_destroy(&w->lock);
-	pthread_cond_destroy(&w->changed);
 	free(w->buffer);
 	free(w->name);
 	free(w->port);
@@ -165,9 +162,9 @@ static void put(struct capture_writer *w)
 	free(w);
 }
 
-static void *run(void *data)
+static void run(struct file_thread *thread)
 {
-	struct capture_writer *w = data;
+	struct capture_writer *w = container_of(thread, struct capture_writer, thread);
 
 	for (bool ending = false; !ending;) {
 		uint64_t moved;
@@ -186,46 +183,14 @@ static void *run(void *data)
 	capture_end_section(w);
 	capture_end_stream(w);
 	capture_file_close(&w->file);
-	pthread_mutex_lock(&w->lock);
-	w->gone = true;
-	pthread_cond_signal(&w->changed);
-	pthread_mutex_unlock(&w->lock);
-	put(w);
-	return NULL;
 }
 
 /* --- for the layer ------------------------------------------------------------------ */
-
-static int start(struct capture_writer *w, struct error *err)
-{
-	sigset_t all, before;
-	pthread_t thread;
-	int ret;
-
-	/* Signals are for the control thread; and a write that is too long, or has no reader, is an
-	   error like any other. */
-	sigfillset(&all);
-	sigdelset(&all, SIGBUS);
-	sigdelset(&all, SIGSEGV);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	atomic_store(&w->users, 2);
-	ret = pthread_create(&thread, NULL, run, w);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (ret) {
-		atomic_store(&w->users, 1);
-		return error_set(err, ret, "the thread of a capture cannot be started: %s",
-				 strerror(ret));
-	}
-	pthread_setname_np(thread, "capture");
-	pthread_detach(thread);
-	return 0;
-}
 
 struct capture_writer *capture_writer_create(const struct capture_writer_config *config,
 					     struct error *err)
 {
 	struct capture_writer *w = calloc(1, sizeof *w);
-	pthread_condattr_t monotonic;
 
 	if (!w) {
 		if (config->stream >= 0)
@@ -234,11 +199,7 @@ struct capture_writer *capture_writer_create(const struct capture_writer_config 
 		return NULL;
 	}
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&w->changed, &monotonic);
-	pthread_condattr_destroy(&monotonic);
-	atomic_store(&w->users, 1);
+	file_thread_init(&w->thread, run, release);
 	w->stream = config->stream;
 	w->streams = config->stream >= 0;
 	w->file.fd = -1;
@@ -256,39 +217,26 @@ struct capture_writer *capture_writer_create(const struct capture_writer_config 
 	else if (!config->path || !capture_file_open(&w->file, config->path, config->file_size,
 						     config->files, err)) {
 		capture_tell_name(w);
-		if (!start(w, err))
+		if (!file_thread_start(&w->thread, "capture", err))
 			return w;
 	}
-	put(w);
+	file_thread_put(&w->thread);
 	return NULL;
 }
 
 void capture_writer_end(struct capture_writer *writer)
 {
 	const uint64_t one = 1;
-	struct timespec until;
-	bool gone;
 
 	atomic_store(&writer->ending, true);
 	if (write(writer->wake_fd, &one, sizeof one) < 0)
 		log_debug("capture of %s: %s", writer->port, strerror(errno));
-	if (writer->streams) { /* whose reader may be who calls */
-		put(writer);
-		return;
-	}
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += GOODBYE;
-	pthread_mutex_lock(&writer->lock);
-	while (!writer->gone &&
-	       pthread_cond_timedwait(&writer->changed, &writer->lock, &until) != ETIMEDOUT)
-		continue;
-	gone = writer->gone;
-	pthread_mutex_unlock(&writer->lock);
-	if (!gone)
+	/* Nobody waits for the reader of a stream, who may be who calls. */
+	if (!writer->streams && !file_thread_wait(&writer->thread, FILE_THREAD_PATIENCE))
 		log_warn("capture of %s: what is left is written more slowly than the capture "
 			 "ends",
 			 writer->port);
-	put(writer);
+	file_thread_put(&writer->thread);
 }
 
 void capture_writer_bound(struct capture_writer *writer, uint64_t file_size, unsigned files)

@@ -4,7 +4,7 @@
  * (replay), and one where all is written that goes out to the port (sink)
  *
  * Files may have to be waited for, and a loop waits for nothing. So each file has a thread that
- * reads ahead, or writes behind, through libpcap, and a pipe of frames between it and the loop.
+ * reads ahead (through libpcap), or writes behind, and a pipe of frames between it and the loop.
  * Where the sink's disk is too slow and its pipe full, frames are dropped and counted.
  */
 #include <errno.h>
@@ -23,23 +23,10 @@ void files_sleep(int fd, int ms)
 		frame_pipe_awake(fd);
 }
 
-int files_thread(struct files *files, void *(*run)(void *data), pthread_t *thread, bool *running,
-		 const char *name, struct error *err)
-{
-	int status = pthread_create(thread, NULL, run, files);
-
-	if (status)
-		return error_set(err, status, "no thread: %s", strerror(status));
-	pthread_setname_np(*thread, name);
-	*running = true;
-	return 0;
-}
-
 static void files_close(struct uplink *uplink)
 {
 	struct files *files = (struct files *)uplink;
 
-	atomic_store(&files->ending, true);
 	files_replay_close(files);
 	files_sink_close(files);
 }

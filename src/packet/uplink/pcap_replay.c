@@ -12,6 +12,7 @@
 
 #include "packet/uplink/pcap_private.h"
 #include "util/error.h"
+#include "util/log.h"
 
 #define BURSTS 4u
 #define AREA   (512u << 10)
@@ -22,11 +23,11 @@ enum { NOTE_FRAME, NOTE_END };
 /* --- reading ahead, on a thread of its own -------------------------------------------- */
 
 /* Room in the pipe, waiting for it; NULL: the uplink ends. */
-static struct frame_record *reserve(struct files *files, uint32_t length)
+static struct frame_record *reserve(struct replay_reader *reader, uint32_t length)
 {
-	struct frame_pipe *pipe = &files->replay.pipe;
+	struct frame_pipe *pipe = &reader->pipe;
 
-	while (!atomic_load(&files->ending)) {
+	while (!atomic_load(&reader->ending)) {
 		struct frame_record *record = frame_pipe_reserve(pipe, length);
 
 		if (record)
@@ -77,84 +78,93 @@ static pcap_t *open_replay(const char *path, struct error *err)
 }
 
 /* One time through the file; times go on from @base, which moves on. False: it is to end, and
- * @text says why if there is a reason. */
-static bool read_file(struct files *files, uint64_t *base)
+ * the reader's text says why if there is a reason. */
+static bool read_file(struct replay_reader *reader, uint64_t *base)
 {
-	const struct files_settings *settings = files->uplink.settings;
-	struct replay *replay = &files->replay;
-	uint64_t begin = *base, first = 0, before = replay->count;
+	uint64_t begin = *base, first = 0, before = reader->count;
 	struct pcap_pkthdr *header;
 	const u_char *data;
 	int status;
 
-	while ((status = pcap_next_ex(replay->pcap, &header, &data)) == 1) {
+	while ((status = pcap_next_ex(reader->pcap, &header, &data)) == 1) {
 		uint64_t stamp =
 			(uint64_t)header->ts.tv_sec * FILES_SECOND + (uint64_t)header->ts.tv_usec;
 		/* What is longer than any frame is counted as malformed: see add_frame(). */
 		uint32_t length = header->caplen <= PACKET_MAX ? header->caplen : 0;
-		struct frame_record *record = reserve(files, length);
+		struct frame_record *record = reserve(reader, length);
 
 		if (!record)
 			return false;
-		if (replay->count == before)
+		if (reader->count == before)
 			first = stamp;
-		if (settings->rate)
-			*base = (uint64_t)((unsigned __int128)replay->count * FILES_SECOND /
-					   settings->rate);
+		if (reader->rate)
+			*base = (uint64_t)((unsigned __int128)reader->count * FILES_SECOND /
+					   reader->rate);
 		else if (stamp > first && begin + (stamp - first) > *base)
 			*base = begin + (stamp - first);
 		record->time = *base;
 		record->note = NOTE_FRAME;
 		memcpy(record->data, data, length);
-		frame_pipe_put(&replay->pipe);
-		replay->count++;
+		frame_pipe_put(&reader->pipe);
+		reader->count++;
 	}
 	if (status != PCAP_ERROR_BREAK) {
-		snprintf(replay->text, sizeof replay->text, "%s: packet %llu, before byte %lld: %s",
-			 settings->replay, (unsigned long long)(replay->count - before + 1),
-			 (long long)ftello(pcap_file(replay->pcap)), pcap_geterr(replay->pcap));
+		snprintf(reader->text, sizeof reader->text, "%s: packet %llu, before byte %lld: %s",
+			 reader->path, (unsigned long long)(reader->count - before + 1),
+			 (long long)ftello(pcap_file(reader->pcap)), pcap_geterr(reader->pcap));
 		return false;
 	}
-	if (replay->count == before) {
-		snprintf(replay->text, sizeof replay->text, "%s has no packets", settings->replay);
+	if (reader->count == before) {
+		snprintf(reader->text, sizeof reader->text, "%s has no packets", reader->path);
 		return false;
 	}
 	return true;
 }
 
-static void *read_ahead(void *data)
+static void read_ahead(struct file_thread *thread)
 {
-	struct files *files = data;
-	const struct files_settings *settings = files->uplink.settings;
-	struct replay *replay = &files->replay;
+	struct replay_reader *reader = container_of(thread, struct replay_reader, thread);
 	struct frame_record *record;
 	struct error err = { 0 };
 	uint64_t base = 0, round = 0;
 
-	while (read_file(files, &base)) {
+	while (read_file(reader, &base)) {
 		pcap_t *again;
 
-		if (++round == settings->loop) {
-			snprintf(replay->text, sizeof replay->text, "all of %s has been sent",
-				 settings->replay);
+		if (++round == reader->loop) {
+			snprintf(reader->text, sizeof reader->text, "all of %s has been sent",
+				 reader->path);
 			break;
 		}
-		again = open_replay(settings->replay, &err);
+		again = open_replay(reader->path, &err);
 		if (!again) {
-			snprintf(replay->text, sizeof replay->text, "%.*s",
-				 (int)sizeof replay->text - 1, err.text);
+			snprintf(reader->text, sizeof reader->text, "%.*s",
+				 (int)sizeof reader->text - 1, err.text);
 			break;
 		}
-		pcap_close(replay->pcap);
-		replay->pcap = again;
+		pcap_close(reader->pcap);
+		reader->pcap = again;
 	}
-	record = reserve(files, 0);
+	record = reserve(reader, 0);
 	if (record) {
 		record->time = base;
 		record->note = NOTE_END;
-		frame_pipe_put(&replay->pipe);
+		frame_pipe_put(&reader->pipe);
 	}
-	return NULL;
+	pcap_close(reader->pcap); /* which may take as long as a read */
+	reader->pcap = NULL;
+}
+
+static void release(struct file_thread *thread)
+{
+	struct replay_reader *reader = container_of(thread, struct replay_reader, thread);
+
+	if (reader->pipe.memory)
+		frame_pipe_release(&reader->pipe);
+	if (reader->pcap)
+		pcap_close(reader->pcap);
+	free(reader->path);
+	free(reader);
 }
 
 /* --- replaying, on the loop ----------------------------------------------------------- */
@@ -162,7 +172,7 @@ static void *read_ahead(void *data)
 /* The first frame if it is due; else NULL, and @next is when it is. */
 static struct frame_record *due_frame(struct replay *replay, uint64_t now, uint64_t *next)
 {
-	struct frame_record *record = frame_pipe_first(&replay->pipe);
+	struct frame_record *record = frame_pipe_first(&replay->reader->pipe);
 
 	*next = UINT64_MAX;
 	if (!record)
@@ -182,7 +192,8 @@ static void end_replay(struct files *files)
 	replay->over = true;
 	loop_watch_remove(files->uplink.loop, replay->watch);
 	replay->watch = NULL;
-	uplink_plugged(&files->uplink, files->sink.running, replay->text);
+	memcpy(replay->text, replay->reader->text, sizeof replay->text);
+	uplink_plugged(&files->uplink, files->sink.writer, replay->text);
 }
 
 /* Copies @record into @one; it is the reader's again. */
@@ -200,7 +211,7 @@ static void add_frame(struct files *files, struct intake_burst *one, struct fram
 		one->used += (record->length + 63) & ~63u;
 	else
 		stats_add(&files->uplink.lane->stats.direction[PACKET_IN].drops[DROP_MALFORMED], 1);
-	frame_pipe_drop(&files->replay.pipe, record);
+	frame_pipe_drop(&files->replay.reader->pipe, record);
 }
 
 static bool replay_poll(struct loop_poller *poller)
@@ -236,7 +247,7 @@ static bool replay_arm(struct loop_poller *poller)
 
 	if (replay->over || !replay->intake.free)
 		return false;
-	frame_pipe_taker_waits(&replay->pipe);
+	frame_pipe_taker_waits(&replay->reader->pipe);
 	if (due_frame(replay, loop_now(files->uplink.loop), &next))
 		return true;
 	if (next != UINT64_MAX)
@@ -255,7 +266,7 @@ static void replay_filled(void *data)
 {
 	struct files *files = data;
 
-	frame_pipe_awake(files->replay.pipe.to_taker);
+	frame_pipe_awake(files->replay.reader->pipe.to_taker);
 	if (!files->on_its_way)
 		loop_poller_wake(files->uplink.loop, &files->replay.poller);
 }
@@ -298,10 +309,27 @@ static void came_back(struct loop_message *message)
 		uplink_stopped(&files->uplink);
 }
 
+static struct replay_reader *make_reader(const struct files_settings *settings)
+{
+	struct replay_reader *reader = calloc(1, sizeof *reader);
+
+	if (!reader)
+		return NULL;
+	file_thread_init(&reader->thread, read_ahead, release);
+	reader->rate = settings->rate;
+	reader->loop = settings->loop;
+	reader->path = strdup(settings->replay);
+	if (reader->path && !frame_pipe_init(&reader->pipe, FILES_PIPE))
+		return reader;
+	file_thread_put(&reader->thread);
+	return NULL;
+}
+
 int files_replay_open(struct files *files, struct error *err)
 {
 	const struct files_settings *settings = files->uplink.settings;
 	struct replay *replay = &files->replay;
+	struct replay_reader *reader;
 	struct stat st;
 
 	loop_poller_init(&replay->poller, replay_poll, replay_arm);
@@ -310,17 +338,17 @@ int files_replay_open(struct files *files, struct error *err)
 	files->back.run = came_back;
 	if (!settings->replay)
 		return 0;
-	replay->pcap = open_replay(settings->replay, err);
-	if (!replay->pcap)
+	reader = replay->reader = make_reader(settings);
+	if (!reader || intake_init(&replay->intake, BURSTS, AREA, returned))
+		return error_set(err, ENOMEM, "out of memory");
+	reader->pcap = open_replay(settings->replay, err);
+	if (!reader->pcap)
 		return -err->code;
-	if (!fstat(fileno(pcap_file(replay->pcap)), &st)) {
+	if (!fstat(fileno(pcap_file(reader->pcap)), &st)) {
 		replay->device = st.st_dev;
 		replay->inode = st.st_ino;
 	}
-	if (frame_pipe_init(&replay->pipe, FILES_PIPE) ||
-	    intake_init(&replay->intake, BURSTS, AREA, returned))
-		return error_set(err, ENOMEM, "out of memory");
-	return files_thread(files, read_ahead, &replay->thread, &replay->running, "replay", err);
+	return file_thread_start(&reader->thread, "replay", err);
 }
 
 bool files_replay_start(struct files *files)
@@ -328,9 +356,10 @@ bool files_replay_start(struct files *files)
 	struct uplink *uplink = &files->uplink;
 	struct replay *replay = &files->replay;
 
-	if (!replay->running)
+	if (!replay->reader)
 		return true;
-	replay->watch = loop_watch_add(uplink->loop, replay->pipe.to_taker, replay_filled, files);
+	replay->watch =
+		loop_watch_add(uplink->loop, replay->reader->pipe.to_taker, replay_filled, files);
 	if (!replay->watch)
 		return false;
 	files->on_its_way = true;
@@ -350,15 +379,15 @@ void files_replay_stop(struct files *files)
 
 void files_replay_close(struct files *files)
 {
-	struct replay *replay = &files->replay;
+	struct replay_reader *reader = files->replay.reader;
 
-	if (replay->running) {
-		frame_pipe_wake(replay->pipe.to_putter);
-		pthread_join(replay->thread, NULL);
-	}
-	if (replay->pipe.memory)
-		frame_pipe_release(&replay->pipe);
-	intake_release(&replay->intake);
-	if (replay->pcap)
-		pcap_close(replay->pcap);
+	intake_release(&files->replay.intake);
+	if (!reader)
+		return;
+	atomic_store(&reader->ending, true);
+	frame_pipe_wake(reader->pipe.to_putter);
+	if (!file_thread_wait(&reader->thread, FILE_THREAD_PATIENCE))
+		log_warn("uplink %s: replay: %s is still being read when the uplink ends",
+			 files->uplink.name, reader->path);
+	file_thread_put(&reader->thread);
 }
