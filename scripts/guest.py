@@ -28,10 +28,9 @@ from guest_image import Missing
 BOOT_SECONDS = 180      # for a guest on a busy machine, by TCG; 5 to 10 is usual
 PROBE_SECONDS = 10      # a guest that KVM runs is up in 2
 
-
-# On a busy host a guest may wait for its timer longer than it thinks possible: it panics, "IO-APIC + timer doesn't
-# work", unless told to trust it.
-KERNEL = "no_timer_check nowatchdog mitigations=off"
+# Linux counts ticks of its timer against the processor's clock, and panics if there are none ("IO-APIC + timer doesn't
+# work!"): on a busy host QEMU without KVM may not come to make any in that time.
+NO_TIMER_CHECK = "no_timer_check"
 
 
 class GuestError(Exception):
@@ -110,23 +109,28 @@ class Guest:
 
     `arguments` are QEMU's for the guest's disks and the memory it shares with their server, as
     `penstock qemu-args` prints them; attach() makes some of sockets. `qemu` is the words of another QEMU's
-    command than the system's. `polite`: it gives way to others that want the host's processors."""
+    command than the system's. `polite`: it gives way to others that want the host's processors. `command` is the words
+    of a whole command in place of all this, whose QEMU has the console in the file `log` and the second serial port on
+    stdio; `popen` is what subprocess.Popen is to know besides."""
 
-    def __init__(self, arguments, *, programs=(), modules=(), cpus=1, log=None, qemu=None, machine="q35", polite=False):
+    def __init__(self, arguments, *, programs=(), modules=(), cpus=1, log=None, qemu=None, machine="q35", polite=False,
+                 command=None, **popen):
         self.directory = tempfile.mkdtemp(prefix="penstock-guest-")
         self.console = Path(log or os.path.join(self.directory, "console"))
         self.errors = Path(self.directory, "qemu-stderr")
         self.number = 0
         self.unread = b""
-        command = [*(["nice"] if polite else []), *(qemu or [qemu_binary()]), "-M", f"{machine},accel={accelerator()}", "-cpu", "max",
-                   *processors(cpus), "-nodefaults", "-display", "none", "-no-reboot",
-                   "-kernel", guest_image.vmlinuz(),
-                   "-initrd", guest_image.initramfs(programs, modules),
-                   "-append", f"console=ttyS0 panic=-1 rdinit=/init {KERNEL}",
-                   "-serial", f"file:{self.console}", "-serial", "stdio", *arguments]
+        if not command:
+            command = [*(["nice"] if polite else []), *(qemu or [qemu_binary()]),
+                       "-M", f"{machine},accel={accelerator()}", "-cpu", "max", *processors(cpus),
+                       "-nodefaults", "-display", "none", "-no-reboot",
+                       "-kernel", guest_image.vmlinuz(),
+                       "-initrd", guest_image.initramfs(programs, modules),
+                       "-append", f"console=ttyS0 panic=-1 rdinit=/init nowatchdog mitigations=off {NO_TIMER_CHECK}",
+                       "-serial", f"file:{self.console}", "-serial", "stdio", *arguments]
         with open(self.errors, "wb") as errors:
             self.qemu = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=errors)
+                                         stderr=errors, **popen)
         try:
             self._wait_for(rb"@ready\r?\n", BOOT_SECONDS)
         except BaseException:

@@ -43,7 +43,7 @@ const struct command insert_layer_command = {
 	.example =
 		"penstock insert-layer db 0 pass\n"
 		"penstock insert-layer web0 0 'count: {direction: in}'\n"
-		"penstock insert-layer db file 'mirror: {legs: [file: {path: /srv/copy.img}]}'\n",
+		"penstock insert-layer db file 'mirror: {create: true, legs: [file: {path: /srv/copy.img}]}'\n",
 	.flags = command_api_flags,
 };
 

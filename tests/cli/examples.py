@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The example in each man page of a layer, a back-end, an uplink or a NIC: it is run as it stands there, but for directories.
-Disks are read through the NBD server; of networks, the ports are there. Those that need an interface of the host are checked only."""
+"""The example in each man page of a layer, a back-end, an uplink or a device: it is run as it stands there, but for
+directories. Disks are read through the NBD server; of devices, the sockets are there, and of networks, the ports. Those that
+need an interface of the host are checked only. Those of commands are in command_examples.py."""
 
 import json
 import re
@@ -11,7 +12,7 @@ import subprocess
 import time
 
 from cli_checks import accepted, tap
-from lab import Lab
+from lab import ROOT, Lab
 
 # The directories that examples use.
 DIRECTORIES = ("/var/lib/penstock", "/etc/penstock", "/run/penstock", "/san/a", "/san/b")
@@ -87,7 +88,7 @@ CHECK_ONLY = ("tap", "packet")  # they need root, and an interface
 with Lab() as all_names:
     examples = {name: all_names.penstock("help", name).stdout.split("Example:\n")[-1]
                 for name in accepted(all_names.penstock("help", "--names", "help")).split()}
-    names = [name for name, text in examples.items() if "disks:" in text and "vms:" not in text]
+    names = [name for name, text in examples.items() if "disks:" in text]
     networks = [name for name, text in examples.items() if "switches:" in text]
 
 for name in names:
@@ -99,11 +100,14 @@ for name in names:
             config = lab.write("example.yaml", yaml + f"\nnbd:\n  - {{socket: {lab.path('nbd.sock')}}}\n")
             accepted(lab.penstock("check", config))
             lab.daemon("run", config)
-            for disk in re.findall(r"(?m)^  (\w+):", yaml.split("disks:\n")[1]):
+            disks = re.search(r"(?m)^disks:\n((?: .*\n?)+)", yaml)[1]
+            for disk in re.findall(r"(?m)^  (\w+):", disks):
                 read = subprocess.run(["qemu-io", "-r", "-f", "raw", "-c", "read 0 64k",
                                        f"nbd+unix:///{disk}?socket={lab.path('nbd.sock')}"], text=True,
                                       capture_output=True, timeout=30)
                 tap.contains(read.stdout + read.stderr, "read 65536/65536 bytes")
+            for path in re.findall(r"socket: (\./[\w.-]+)", yaml):
+                tap.check(lab.path(path).is_socket(), f"there is no {path}")
 
 for name in networks:
     @tap.test(f"the example of {name} " + ("is good" if name in CHECK_ONLY else "runs, and its ports are there"))
@@ -122,6 +126,19 @@ for name in networks:
             tap.check(wanted, f"no ports in:\n{yaml}")
             tap.equal(sorted(port["name"] for port in status["ports"]), sorted(wanted), "ports")
             accepted(lab.penstock("check", lab.write("again.yaml", accepted(lab.penstock("config", "--api", "api.sock")))))
+
+@tap.test("docs/penstock.yaml, the example of penstock.yaml(5), runs")
+def _():
+    with Lab() as lab:
+        yaml = (ROOT / "docs" / "penstock.yaml").read_text()
+        yaml = re.sub(r"/(?:run|var/lib)/(?:penstock/)?", f"{lab.directory}/", yaml)
+        config = lab.write("example.yaml", yaml)
+        accepted(lab.penstock("check", config))
+        lab.daemon("run", config)
+        status = accepted(lab.penstock("status", "--api", "penstock.sock"))
+        for words in (("virtio-blk0", "waiting", "data", "20.0G"), ("virtio-net0", "waiting", "guest0"), ("inet", "user", "up")):
+            tap.check(any(all(word in line.split() for word in words) for line in status.splitlines()),
+                      f"no row with {words} in\n{status}")
 
 
 tap.main()
