@@ -2,8 +2,9 @@
 /*
  * config_files.c - what a configuration says of the file system, held against the file system
  *
- * By convention a layer's option `path` names what must exist, unless its `create` is true. What a
- * disk can open without (a leg of a mirror), and directories that may come, are warnings.
+ * By convention a layer's option `path` names what must exist, unless its `create` is true; of an
+ * uplink its kind says which option does. What a disk can open without (a leg of a mirror), and
+ * directories that may come, are warnings.
  */
 #include <errno.h>
 #include <libgen.h>
@@ -15,6 +16,7 @@
 #include "control/mistakes.h"
 #include "control/reading.h"
 #include "control/yaml.h"
+#include "packet/uplink.h"
 #include "util/must.h"
 
 /* Where in a configuration a stack is. */
@@ -74,6 +76,20 @@ static void check_stack(struct place in, const struct node *list)
 	}
 }
 
+static void check_uplink(struct mistakes *mistakes, const struct node *uplink)
+{
+	for (unsigned i = 0; uplink_registry[i]; i++) {
+		const struct uplink_ops *ops = uplink_registry[i];
+		const struct node *kind = node_find(uplink, ops->name), *path = NULL;
+
+		if (kind && kind->type == NODE_MAPPING && ops->file_option)
+			path = node_find(kind, ops->file_option);
+		if (path && access(path->text, R_OK))
+			mistake(mistakes, path->line, "uplink '%s': %s: %s: '%s': %s", uplink->key,
+				ops->name, path->key, path->text, strerror(errno));
+	}
+}
+
 static void check_directory(struct mistakes *mistakes, const struct node *node)
 {
 	char *copy, *directory;
@@ -91,7 +107,7 @@ static void check_directory(struct mistakes *mistakes, const struct node *node)
 void config_check_files(const struct node *tree, struct mistakes *mistakes)
 {
 	const struct node *disks = node_find(tree, "disks"), *vms = node_find(tree, "vms"),
-			  *nbd = node_find(tree, "nbd");
+			  *nbd = node_find(tree, "nbd"), *uplinks = node_find(tree, "uplinks");
 
 	for (const struct node *disk = disks ? disks->first : NULL; disk; disk = disk->next)
 		check_stack(
@@ -99,6 +115,9 @@ void config_check_files(const struct node *tree, struct mistakes *mistakes)
 					.disk = disk->key,
 					.read_only = reading_true(node_find(disk, "read-only")) },
 			node_find(disk, "stack"));
+	for (const struct node *uplink = uplinks ? uplinks->first : NULL; uplink;
+	     uplink = uplink->next)
+		check_uplink(mistakes, uplink);
 	for (const struct node *vm = vms ? vms->first : NULL; vm; vm = vm->next)
 		for (const struct node *device = vm->first; device; device = device->next)
 			check_directory(mistakes, node_find(device, "socket"));

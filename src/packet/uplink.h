@@ -23,6 +23,7 @@ struct uplink_ops {
 	const char *example;     /**< YAML of a whole configuration */
 	size_t settings_size;
 	const struct option *options; /**< into the settings */
+	const char *file_option;      /**< the one that names a file which must be there, or NULL */
 	/** What the table cannot say. 0 or -EINVAL with @err, whose text begins with the option's
 	 * name. May be absent. */
 	int (*check)(const void *settings, struct error *err);

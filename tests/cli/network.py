@@ -120,8 +120,11 @@ def _():
 @tap.test("an uplink that cannot open ends the start, with a reason; nothing is left")
 def _():
     with Lab() as lab:
-        done = lab.penstock("run", lab.write("c.yaml", CONFIG))
-        refused(done, 1, "uplink 'source'", "source.pcap")
+        for text, status, wanted in ((None, 2, "c.yaml:9: uplink 'source': pcap: replay: 'source.pcap': No such file"),
+                                     ("this is no capture\n" * 10, 1, "unknown file format")):
+            if text:
+                lab.write("source.pcap", text)
+            refused(lab.penstock("run", lab.write("c.yaml", CONFIG)), status, "uplink 'source'", "source.pcap", wanted)
         tap.check(not lab.path("web.sock").exists() and not lab.path("api.sock").exists(), "a socket is there")
 
 

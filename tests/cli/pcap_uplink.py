@@ -166,6 +166,17 @@ def _():
         tap.equal(lab.path("good.pcap").read_bytes(), pcap([(0, frame(0))]), "the capture that is good")
 
 
+@tap.test("penstock check looks whether the capture is there; the sink is made")
+def _():
+    with Files() as lab:
+        lab.write("c.yaml", "switches: {lan: {}}\nuplinks:\n  in:\n    switch: lan\n    pcap:\n      replay: in.pcap\n"
+                            "      sink: out.pcap\n  out: {switch: lan, pcap: {sink: other.pcap}}\n")
+        refused(lab.penstock("check", "c.yaml"), 2, "c.yaml:6:", "uplink 'in': pcap: replay: 'in.pcap'", "No such file")
+        lab.path("in.pcap").write_bytes(pcap([(0, frame(0))]))
+        accepted(lab.penstock("check", "c.yaml"))
+        tap.check(not lab.path("out.pcap").exists(), "check has made a file")
+
+
 @tap.test("a capture without packets, without end: it ends all the same")
 def _():
     with Files() as lab:

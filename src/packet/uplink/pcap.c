@@ -128,6 +128,7 @@ const struct uplink_ops pcap_uplink = {
 		"    - {virtio-net: web0, socket: ./web-net.sock}\n",
 	.settings_size = sizeof(struct files_settings),
 	.options = options,
+	.file_option = "replay",
 	.check = files_check,
 	.size = sizeof(struct files),
 	.open = files_open,
