@@ -127,7 +127,7 @@ static int qemu_arguments(const struct invocation *in)
 		return client_qemu_args(in);
 	status = read_file(in, in->config, TO_LOOK, &config);
 	if (!status)
-		status = qemu_print(&config, in->arguments[0], in->memory);
+		status = qemu_print(&config, in);
 	config_release(&config);
 	return status;
 }

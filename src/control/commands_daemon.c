@@ -166,6 +166,11 @@ static const struct option qemu_flags[] = {
 	  .fallback = "1G",
 	  .help = "Memory of the VM. It must be shared with penstock, so it is part of the "
 		  "options." },
+	{ .name = "qemu",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct invocation, qemu),
+	  .help = "Version of the QEMU that will read the options, such as 7.2 or 11.1. Without this it is "
+		  "that of the qemu-system-x86_64 that is found here, or 7.2." },
 	{ 0 },
 };
 
@@ -181,16 +186,16 @@ const struct command qemu_args_command = {
 		"among these options; --memory says how much it is, in place of QEMU's -m.\n\n"
 		"Devices over vfio-user, such as ide and pvscsi, take QEMU 10.1 or later, and their "
 		"options in JSON; a note on standard error says so.\n\n"
-		"QEMU 10 and later does not know reconnect=1 any more, by which it finds penstock again after a "
-		"restart, and QEMU before 9.2 nothing else: for a VM that has devices over vhost-user only, put "
-		"reconnect-ms=1000 in its place in a QEMU that is as new.\n\n"
+		"QEMU finds penstock again after a restart by reconnect-ms=1000, and before 9.2 by reconnect=1, "
+		"which QEMU 10 does not know any more: --qemu says which it is, if not the one that is installed "
+		"here.\n\n"
 		"QEMU before 9.1 crashes when a NIC over vhost-user starts with MSI-X and there is no KVM: "
 		"there put vectors=0 in place of vectors=N.\n\n"
 		"Without KVM give QEMU -smp 2 or more, or -smp 1,maxcpus=2. For a machine that can have one "
 		"processor only it leaves out memory barriers that drivers rely on, and once in a while a queue "
 		"stands still until the guest resets it.",
 	.example = "penstock qemu-args web --memory 4G\n"
-		   "penstock qemu-args web --config /etc/penstock/penstock.yaml\n",
+		   "penstock qemu-args web --config /etc/penstock/penstock.yaml --qemu 11.1\n",
 	.flags = qemu_flags,
 };
 

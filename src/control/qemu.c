@@ -4,9 +4,9 @@
  *
  * vhost-user needs the guest's memory to be shared, so it is a memory object of QEMU's, and
  * -m must say the same size. Paths become absolute, for QEMU to be started anywhere.
- * reconnect=1 lets the guest go on after a restart of penstock, where the device can do that
- * (frontend.h, reconnects). Devices on vfio-user take a QEMU of 10.1 or later, to which it is
- * reconnect-ms=1000; a QEMU before 9.2 does not know that.
+ * reconnect-ms=1000 lets the guest go on after a restart of penstock, where the device can do that
+ * (frontend.h, reconnects). QEMU knows it since 9.2; before it was reconnect=1, which QEMU 10 does
+ * not know any more. Devices on vfio-user take a QEMU of 10.1 or later in any case.
  *
  * A NIC has a netdev between its chardev and its device. What stands for {queue-pairs} and the like
  * in the front-end's row are its options; {vectors} is what that many pairs need: one for each
@@ -152,10 +152,12 @@ static bool takes_vfio_user(const struct config_vm *vm)
 
 /* vhost-user: a socket as a chardev, and a device on it; of a NIC a netdev between them. */
 static int append_chardev(json_t *args, const struct config *config, const struct daemon *daemon,
-			  const struct config_vm *vm, unsigned index, const char *path)
+			  const struct config_vm *vm, unsigned index, const char *path,
+			  const struct qemu_wish *wish)
 {
 	const struct config_device *device = &vm->devices[index];
 	const struct config_port *nic = nic_of(config, device);
+	bool new = wish->version >= QEMU_VERSION(9, 2) || takes_vfio_user(vm);
 	char chardev[128], mtu[40], *text;
 	int failed;
 
@@ -164,8 +166,8 @@ static int append_chardev(json_t *args, const struct config *config, const struc
 	write_mtu(daemon, nic, mtu, sizeof mtu);
 	failed = append(args, "-chardev") | append(args, "socket,id=%s,path=%s%s", chardev, path,
 						   !device->frontend->reconnects ? ""
-						   : takes_vfio_user(vm) ? ",reconnect-ms=1000"
-									 : ",reconnect=1");
+						   : new ? ",reconnect-ms=1000"
+							 : ",reconnect=1");
 	if (nic)
 		failed |= append(args, "-netdev") |
 			  append(args, "type=vhost-user,id=%s-net,chardev=%s,queues=%" PRIu64,
@@ -189,7 +191,7 @@ static int append_vfio(json_t *args, const char *path)
 }
 
 static int append_device(json_t *args, const struct config *config, const struct daemon *daemon,
-			 const struct config_vm *vm, unsigned index)
+			 const struct config_vm *vm, unsigned index, const struct qemu_wish *wish)
 {
 	const struct config_device *device = &vm->devices[index];
 	char path[PATH_MAX + 256];
@@ -199,7 +201,7 @@ static int append_device(json_t *args, const struct config *config, const struct
 		return append_vfio(args, path);
 	}
 	absolute_path(device->socket, true, path, sizeof path);
-	return append_chardev(args, config, daemon, vm, index, path);
+	return append_chardev(args, config, daemon, vm, index, path, wish);
 }
 
 /* What not every QEMU can do; NULL if each can. The caller's. */
@@ -217,19 +219,19 @@ static json_t *note_of(const struct config_vm *vm)
 }
 
 json_t *qemu_args(const struct config *config, const struct daemon *daemon,
-		  const struct config_vm *vm, uint64_t memory)
+		  const struct config_vm *vm, const struct qemu_wish *wish)
 {
 	json_t *args = json_array();
 	char size[32];
 	int failed;
 
 	/* QEMU's suffixes are ours. */
-	format_size(memory, size, sizeof size);
+	format_size(wish->memory, size, sizeof size);
 	failed = append(args, "-m") | append(args, "size=%s", size) | append(args, "-object") |
 		 append(args, "memory-backend-memfd,id=mem0,size=%s,share=on", size) |
 		 append(args, "-machine") | append(args, "memory-backend=mem0");
 	for (unsigned i = 0; i < vm->count; i++)
-		failed |= append_device(args, config, daemon, vm, i);
+		failed |= append_device(args, config, daemon, vm, i, wish);
 	if (!failed)
 		return json_pack("{s:s, s:o, s:o*}", "vm", vm->name, "args", args, "note",
 				 note_of(vm));
@@ -273,17 +275,36 @@ void qemu_print_args(const json_t *answer)
 		fprintf(stderr, "penstock: note: %s\n", note);
 }
 
-int qemu_print(const struct config *config, const char *name, uint64_t memory)
+/* What the user said of the QEMU; what is installed here, if nothing. 0, or 2 and a complaint. */
+static int wish_of(const struct invocation *in, struct qemu_wish *wish)
 {
-	struct suggestion nearest = suggest_for(name);
+	wish->memory = in->memory;
+	if (!in->qemu) {
+		wish->version = qemu_version_here();
+	} else if (!qemu_version_parse(in->qemu, &wish->version)) {
+		fprintf(stderr,
+			"penstock: --qemu: '%s' is not understood; expected a version such as 7.2\n",
+			in->qemu);
+		return 2;
+	}
+	return 0;
+}
 
+int qemu_print(const struct config *config, const struct invocation *in)
+{
+	const char *name = in->arguments[0];
+	struct suggestion nearest = suggest_for(name);
+	struct qemu_wish wish;
+
+	if (wish_of(in, &wish))
+		return 2;
 	for (unsigned i = 0; i < config->vm_count; i++) {
 		json_t *args;
 
 		suggest_offer(&nearest, config->vms[i].name);
 		if (strcmp(config->vms[i].name, name))
 			continue;
-		args = must(qemu_args(config, NULL, &config->vms[i], memory));
+		args = must(qemu_args(config, NULL, &config->vms[i], &wish));
 		qemu_print_args(args);
 		json_decref(args);
 		return 0;
@@ -296,12 +317,14 @@ int qemu_print(const struct config *config, const char *name, uint64_t memory)
 
 int client_qemu_args(const struct invocation *in)
 {
+	struct qemu_wish wish;
 	json_t *answer;
 	char *path;
 
-	if (!client_name(in->arguments[0]))
+	if (!client_name(in->arguments[0]) || wish_of(in, &wish))
 		return 2;
-	path = client_path("/v1/vms/%s/qemu-args?memory=%" PRIu64, in->arguments[0], in->memory);
+	path = client_path("/v1/vms/%s/qemu-args?memory=%" PRIu64 "&qemu=%u.%u", in->arguments[0],
+			   wish.memory, wish.version / 100, wish.version % 100);
 	answer = client_ask(in, "GET", path, "");
 	free(path);
 	if (!answer)

@@ -114,15 +114,20 @@ static unsigned get_qemu_args(struct call *call)
 {
 	const struct config_vm *vm = find_vm(call);
 	const char *memory = call->parameter(call, "memory");
-	uint64_t bytes = QEMU_MEMORY;
+	const char *version = call->parameter(call, "qemu");
+	struct qemu_wish wish = { QEMU_MEMORY, QEMU_VERSION(7, 2) };
 
 	if (!vm)
 		return no_vm(call);
-	if (memory && (parse_size(memory, &bytes) || !bytes))
+	if (memory && (parse_size(memory, &wish.memory) || !wish.memory))
 		return route_fail(call, 400,
 				  "memory: '%s' is not understood; expected a size such as 4G",
 				  memory);
-	return route_answer(call, qemu_args(call->daemon->config, call->daemon, vm, bytes));
+	if (version && !qemu_version_parse(version, &wish.version))
+		return route_fail(call, 400,
+				  "qemu: '%s' is not understood; expected a version such as 7.2",
+				  version);
+	return route_answer(call, qemu_args(call->daemon->config, call->daemon, vm, &wish));
 }
 
 unsigned route_unit(struct call *call)
@@ -331,7 +336,8 @@ const struct route routes[] = {
 	  "disk is no longer used.",
 	  change_detach },
 	{ "GET", "/v1/vms/VM/qemu-args",
-	  "The arguments that attach a VM of QEMU, in args; ?memory=4G says how much memory it has. "
+	  "The arguments that attach a VM of QEMU, in args; ?memory=4G says how much memory it has, "
+	  "qemu=11.1 which version of QEMU will read them (7.2). "
 	  "note, if it is there, says which QEMU that takes.",
 	  get_qemu_args },
 	{ "GET", "/v1/ports/PORT/capture",

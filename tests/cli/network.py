@@ -157,7 +157,7 @@ def _():
     with Lab() as lab:
         write_capture(lab.path("source.pcap"))
         config = lab.write("c.yaml", CONFIG)
-        web = accepted(lab.penstock("qemu-args", "web", "--config", config))
+        web = accepted(lab.penstock("qemu-args", "web", "--config", config, "--qemu", "7.2"))
         tap.contains(web, f"-chardev socket,id=web-0,path={lab.path('web.sock')},reconnect=1",
                      "-netdev type=vhost-user,id=web-0-net,chardev=web-0,queues=2",
                      "-device virtio-net-pci,netdev=web-0-net,mac=52:54:00:00:00:01,mq=on,vectors=6,")
