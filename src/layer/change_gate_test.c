@@ -22,6 +22,7 @@ static void passed(struct layer *layer, struct io *io)
 }
 
 static atomic_bool stalling;
+static atomic_uint holding; /* queues that keep a request */
 
 struct stall_queue {
 	struct layer *layer;
@@ -38,6 +39,8 @@ static void stall_look(struct loop_timer *timer)
 		struct io *io = q->held;
 
 		q->held = io->next;
+		if (!q->held)
+			atomic_fetch_sub(&holding, 1);
 		io_send(q->layer->below, io);
 	}
 	if (q->held)
@@ -49,6 +52,8 @@ static void stall_submit(struct layer *layer, struct io *io)
 	struct stall_queue *q = layer_queue_state(layer, io->queue);
 
 	io_push(layer, io, passed);
+	if (!q->held)
+		atomic_fetch_add(&holding, 1);
 	io->next = q->held;
 	q->held = io;
 	stall_look(&q->timer);
@@ -72,11 +77,12 @@ static const struct layer_ops stall_ops = {
 	.submit = stall_submit,
 };
 
-static void begin_to_stall(void)
+/* Until it has requests of so many loops. */
+static void begin_to_stall(unsigned loops)
 {
 	atomic_store(&stalling, true);
-	/* The requests that are on their way now are in its hands soon. */
-	usleep(50000);
+	while (atomic_load(&holding) < loops)
+		usleep(1000);
 }
 
 /* --- the gate ---------------------------------------------------------------------------- */
@@ -108,7 +114,7 @@ static void what_does_not_come_back_ends_the_change(void **unused)
 	open_stalled();
 	load_goes_on();
 	top = disk->top;
-	begin_to_stall();
+	begin_to_stall(LOOPS);
 	begin_change();
 	change = change_prepare(disk, &wanted, &outcome.err);
 	assert_non_null(change);
@@ -222,7 +228,7 @@ static void requests_that_need_no_layer_wait_at_the_gate_too(void **unused)
 	sem_wait(&load[0].ended);
 	loop_send(load[0].loop, &message);
 	sem_wait(&held_up);
-	begin_to_stall();
+	begin_to_stall(LOOPS - 1);
 	begin_change();
 	change = change_prepare(disk, &wanted, &outcome.err);
 	assert_non_null(change);

@@ -328,25 +328,23 @@ def _():
         # Nothing but the file is common to the two.
         lab.write("other.yaml", "state: state.yaml\ndisks: {own: {stack: [memory: {size: 1M}]}}\n"
                   "vms: {v: [{virtio-blk: own, socket: s}]}\n")
-        done = lab.penstock("run", "other.yaml")
+        done = lab.penstock("run", "other.yaml", timeout=90)
         refused(done, 1, "state: state.yaml is in use by another penstock", "state.yaml.lock")
         tap.check(not lab.path("s").exists(), "it has made sockets")
-        refused(lab.penstock("run", "other.yaml", "--state", lab.path("state.yaml")), 1, "in use by another penstock")
+        refused(lab.penstock("run", "other.yaml", "--state", lab.path("state.yaml"), timeout=90), 1, "in use by another penstock")
         done = lab.penstock("check", "other.yaml")
         tap.equal((done.returncode, "in use" in done.stderr), (0, False), f"check ({done.stderr})")
         penstock.ok("add-disk", "more", "{stack: ['null']}")
         # The next one waits for the end of the first, and goes on from what that changed last.
         threading.Timer(2, penstock.daemon.process.terminate).start()
-        began = time.monotonic()
         first, penstock.daemon = penstock.daemon, lab.daemon("run", "penstock.yaml", "--api", "api.sock")
-        tap.check(time.monotonic() - began > 1.5, "it did not wait")
+        tap.check(first.process.poll() is not None, "it did not wait")
         tap.equal(first.process.wait(30), 0, f"exit status {first.last_lines()}")
         tap.equal({disk["name"] for disk in report(penstock)[0]}, {"data", "more"}, "disks")
         penstock.daemon.kill()
         tap.check(lab.path("state.yaml.lock").exists(), "there is no file to lock")
-        began = time.monotonic()
+        # A lock that was left behind would end it.
         penstock.daemon = lab.daemon("run", "penstock.yaml", "--api", "api.sock")
-        tap.check(time.monotonic() - began < 8, "a lock was left behind")
         penstock.ok("remove-disk", "more")
 
 

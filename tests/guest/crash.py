@@ -9,7 +9,7 @@ import os
 import random
 import time
 
-from guest_checks import fio, no_io_errors, tap
+from guest_checks import begin_load, end_load, fio, no_io_errors, tap
 from lab import SHORT, Disk, Lab
 
 SEED = int(os.environ.get("SEED") or random.randrange(1 << 32))
@@ -31,17 +31,6 @@ FILE = "[file: {path: disk.img}]"
 # Many requests are in flight at any instant, and they finish in another order than they came.
 JITTER = "[flaky: {delay: 2ms, jitter: 30ms}, file: {path: disk.img}]"
 
-# One job on a file of the file system, with fsyncs; reading back follows the writing. Again and again,
-# until it is told that the last restart is over.
-LOAD = "(while [ ! -e /tmp/enough ]; do {fio} done; echo verified) >/tmp/load 2>&1; echo $? >/tmp/status"
-END = """
-[ ! -e /tmp/status ] || { echo "the load ended before the last restart"; cat /tmp/load; exit 1; }
-touch /tmp/enough
-until [ -s /tmp/status ]; do sleep 0.1; done
-cat /tmp/load
-exit $(cat /tmp/status)
-"""
-
 
 def under_load(engine, ring, stack, interrupt):
     """Boot, load the disk, call `interrupt(daemon)` at TIMES random instants, verify everything."""
@@ -55,17 +44,17 @@ def under_load(engine, ring, stack, interrupt):
         guest.run("mkfs.ext4 -q /dev/vda && mount -t ext4 /dev/vda /mnt && "
                   "dd if=/dev/urandom of=/mnt/before bs=1M count=8 2>/dev/null && sync && "
                   "md5sum /mnt/before >/tmp/sums")
+        # One job on a file of the file system, with fsyncs; reading back follows the writing.
         job = fio("/mnt/load", "32M", bsrange="4k-64k", iodepth=64, iodepth_batch=16, fsync=512, runtime="4s",
                   time_based=1, randseed=SEED)
-        guest.run(f"{{ {LOAD.format(fio=job)}; }} &")
+        begin_load(guest, job)
         for _ in range(TIMES):
             time.sleep(chance.uniform(0.5, 2.0))
             interrupt(daemon)
             time.sleep(chance.uniform(0, 0.5))
             daemon.start()
             lab.wait_until_attached(queues=2)
-        status, output = guest.attempt(END, timeout=180)
-        tap.check(status == 0 and "verified" in output, f"the load in the guest:\n{output}")
+        end_load(guest)
         guest.run("md5sum -c /tmp/sums && umount /mnt && e2fsck -fn /dev/vda")
         no_io_errors(guest)
         guest.power_off()

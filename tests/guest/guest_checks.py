@@ -22,6 +22,23 @@ def fio(target, size, **options):
             "{ tail -n 30 /tmp/fio.log /tmp/fio.out; exit 1; }\n")
 
 
+def begin_load(guest, job):
+    """Run fio's script `job`, of a few seconds, again and again until end_load()."""
+    guest.run(f"{{ (while [ ! -e /tmp/enough ]; do {job} done; echo verified) >/tmp/load 2>&1; echo $? >/tmp/status; }} &")
+
+
+def end_load(guest):
+    """The load was there all the time, and has seen no error."""
+    status, output = guest.attempt("""
+[ ! -e /tmp/status ] || { echo "the load ended by itself"; cat /tmp/load; exit 1; }
+touch /tmp/enough
+until [ -s /tmp/status ]; do sleep 0.1; done
+cat /tmp/load
+exit $(cat /tmp/status)
+""", timeout=180)
+    tap.check(status == 0 and "verified" in output, f"the load in the guest:\n{output}")
+
+
 def no_io_errors(guest):
     """The guest's kernel has logged no failed request, no file system error, no stuck task."""
     bad = re.findall(r".*(?:I/O error|EXT4-fs error|XFS.*(?:[Cc]orrupt|error)|blocked for more than|"

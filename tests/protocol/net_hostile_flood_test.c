@@ -7,7 +7,7 @@
  */
 #include "net_hostile.h"
 
-enum { FLOOD_MS = 1500, LEAST = 200 };
+enum { FLOOD_MS = 1500, LEAST = 200, LONGEST_MS = 30000 };
 
 /* Fills frame number `n` of a flood: its length. */
 typedef uint32_t flood_fn(uint8_t *frame, unsigned n);
@@ -49,7 +49,9 @@ static void flood(void **state, flood_fn *make)
 		(struct net_options){ .queue_size = 1024, .decline = FEATURE(VIRTIO_NET_F_MQ) });
 	others_may_lose(true);
 	unsigned long long before = others_count();
-	for (int64_t end = clock_ms() + FLOOD_MS; clock_ms() < end;) {
+	int64_t began = clock_ms();
+	while (clock_ms() < began + FLOOD_MS ||
+	       (clock_ms() < began + LONGEST_MS && others_count() < before + LEAST)) {
 		for (unsigned i = 0; i < 64; i++, n++) {
 			uint32_t length = make(lan.out, n);
 			must_net(liar, net_put(liar, 0, NULL, lan.out, length));

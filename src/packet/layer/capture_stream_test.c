@@ -106,19 +106,24 @@ static void test_no_reader(void **state)
 
 static void test_reader_goes(void **state)
 {
-	struct stream stream = { 0 };
-	uint64_t began;
+	uint64_t took = UINT64_MAX;
 
 	(void)state;
 	signal(SIGPIPE, SIG_DFL); /* it must not come */
-	rig_do(rig.control, stream_now, &stream);
-	layers_are(a, LAYERS("capture", "file", stream.name, NULL));
-	send_many(100, 9000);
-	close(stream.fd);
-	send_many(2000, 9000);
-	began = now_ms();
-	layers_are(a, LAYERS("count", NULL));
-	assert_true(now_ms() - began < 1000);
+	/* A busy machine may be as slow as our patience (1 s) once. */
+	for (unsigned attempt = 0; attempt < 3 && took >= 1000; attempt++) {
+		struct stream stream = { 0 };
+
+		rig_do(rig.control, stream_now, &stream);
+		layers_are(a, LAYERS("capture", "file", stream.name, NULL));
+		send_many(100, 9000);
+		close(stream.fd);
+		send_many(2000, 9000);
+		took = now_ms();
+		layers_are(a, LAYERS("count", NULL));
+		took = now_ms() - took;
+	}
+	assert_in_range(took, 0, 999);
 }
 
 static void test_limit(void **state)
