@@ -2,17 +2,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The example in each man page of a layer, a back-end, an uplink or a device: it is run as it stands there, but for
 directories. Disks are read through the NBD server; of devices, the sockets are there, and of networks, the ports. Those that
-need an interface of the host are checked only. Those of commands are in command_examples.py."""
+need an interface of the host are checked only. Those of commands are in command_examples.py.
+
+They run in a network namespace of the test's own: its ports are nobody else's, and it has a default route, without which
+passt does not run."""
 
 import json
 import re
-import socket
 import struct
 import subprocess
 import time
 
 from cli_checks import accepted, tap
 from lab import ROOT, Lab
+
+import hosts
 
 # The directories that examples use.
 DIRECTORIES = ("/var/lib/penstock", "/etc/penstock", "/run/penstock", "/san/a", "/san/b")
@@ -51,27 +55,17 @@ def make_iso(lab, yaml):
 
 
 def serve_by_nbdkit(lab, yaml):
-    socket = re.search(r"socket=([^\s\"'},&]+)", yaml)[1]
-    lab.end_with(subprocess.Popen(["nbdkit", "--foreground", "--unix", socket, "memory", "64M"],
+    path = re.search(r"socket=([^\s\"'},&]+)", yaml)[1]
+    lab.end_with(subprocess.Popen(["nbdkit", "--foreground", "--unix", path, "memory", "64M"],
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
     for _ in range(500):
-        if lab.path(socket).exists():
+        if lab.path(path).exists():
             return
         time.sleep(0.02)
     raise tap.Failure("nbdkit makes no socket")
 
 
 MAKE = {"crypt": make_volume, "iso": make_iso, "nbd": serve_by_nbdkit}
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def with_free_ports(_, yaml):
-    """Ports of the host in a forward may be somebody's here."""
-    return re.sub(r"(tcp:127\.0\.0\.1:|udp:)\d+", lambda match: f"{match[1]}{free_port()}", yaml)
 
 
 def with_capture(lab, yaml):
@@ -82,8 +76,22 @@ def with_capture(lab, yaml):
     return yaml
 
 
-PREPARE = {"user": with_free_ports, "pcap": with_capture}
+PREPARE = {"pcap": with_capture}
 CHECK_ONLY = ("tap", "packet")  # they need root, and an interface
+
+
+def uplink():
+    """An interface with a default route: passt runs with nothing less."""
+    hosts.need()
+    if subprocess.run(["ip", "link", "show", "dev", "uplink"], capture_output=True, timeout=30).returncode:
+        hosts.ip("link", "add", "name", "uplink", "type", "veth", "peer", "name", "world")
+        hosts.ip("link", "set", "dev", "world", "up")
+        hosts.ip("addr", "add", "198.51.100.2/24", "dev", "uplink")
+        hosts.ip("link", "set", "dev", "uplink", "up")
+        hosts.ip("route", "add", "default", "via", "198.51.100.1")
+
+
+hosts.enter()
 
 with Lab() as all_names:
     examples = {name: all_names.penstock("help", name).stdout.split("Example:\n")[-1]
@@ -112,6 +120,8 @@ for name in names:
 for name in networks:
     @tap.test(f"the example of {name} " + ("is good" if name in CHECK_ONLY else "runs, and its ports are there"))
     def _(name=name):
+        if name == "user":
+            uplink()
         with Lab() as lab:
             yaml = PREPARE.get(name, lambda _, text: text)(lab, example_of(lab, name))
             config = lab.write("example.yaml", f"api: api.sock\n{yaml}")
@@ -127,14 +137,22 @@ for name in networks:
             tap.equal(sorted(port["name"] for port in status["ports"]), sorted(wanted), "ports")
             accepted(lab.penstock("check", lab.write("again.yaml", accepted(lab.penstock("config", "--api", "api.sock")))))
 
+
 @tap.test("docs/penstock.yaml, the example of penstock.yaml(5), runs")
 def _():
+    uplink()
     with Lab() as lab:
         yaml = (ROOT / "docs" / "penstock.yaml").read_text()
         yaml = re.sub(r"/(?:run|var/lib)/(?:penstock/)?", f"{lab.directory}/", yaml)
         config = lab.write("example.yaml", yaml)
         accepted(lab.penstock("check", config))
         lab.daemon("run", config)
+        # passt says that it runs with a message.
+        deadline = time.monotonic() + 30
+        while "inet" not in [port["name"] for port in json.loads(
+                accepted(lab.penstock("status", "--json", "--api", "penstock.sock")))["ports"] if port["plugged"]]:
+            tap.check(time.monotonic() < deadline, f"inet is not plugged:\n{lab.log.read_text()}")
+            time.sleep(0.1)
         status = accepted(lab.penstock("status", "--api", "penstock.sock"))
         for words in (("virtio-blk0", "waiting", "data", "20.0G"), ("virtio-net0", "waiting", "guest0"), ("inet", "user", "up")):
             tap.check(any(all(word in line.split() for word in words) for line in status.splitlines()),
