@@ -8,9 +8,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tap  # noqa: E402
 
-COMMANDS = ("serve", "run", "check", "create", "status", "resize", "add-disk", "remove-disk", "insert", "eject", "attach", "detach",
-            "stack", "insert-layer", "remove-layer", "move-layer", "set-layer", "set-port", "addresses", "forget", "add-leg",
-            "remove-leg", "undo", "move", "capture", "config", "qemu-args")
+COMMANDS = ("serve", "run", "check", "create", "inspect", "status", "resize", "add-disk", "remove-disk", "insert", "eject", "attach",
+            "detach", "stack", "insert-layer", "remove-layer", "move-layer", "set-layer", "set-port", "addresses", "forget",
+            "add-leg", "remove-leg", "undo", "move", "capture", "config", "qemu-args")
 
 # A good configuration, for an image disk.img.
 GOOD = """\

@@ -209,11 +209,15 @@ def _():
 
 
 class Storage:
-    """A file of a file system that hangs when it is told to."""
+    """A file of a file system that hangs when it is told to. After the `with` block it is an empty file."""
 
     def __init__(self, lab, name):
         hosts.need()
-        path = lab.path(name)
+        try:
+            os.close(os.open("/dev/fuse", os.O_RDWR))
+        except OSError as error:
+            raise tap.Skip(f"no FUSE here: {error}") from None
+        path = self.path = lab.path(name)
         lab.path("backing").write_bytes(path.read_bytes() if path.exists() else b"")
         path.touch()
         self.server = lab.end_with(subprocess.Popen(
@@ -222,9 +226,24 @@ class Storage:
         deadline = time.monotonic() + 20
         while f" {path} " not in open("/proc/self/mountinfo", encoding="utf-8").read():
             if self.server.poll() is not None:
-                raise tap.Skip(f"no FUSE here: {self.server.stderr.read().strip()}")
+                said = self.server.stderr.read().strip()
+                if "fuse" in said.lower():
+                    raise tap.Skip(f"no FUSE here: {said}")
+                raise tap.Failure(f"qemu-storage-daemon has ended: {said}")
             tap.check(time.monotonic() < deadline, "it is not mounted")
             time.sleep(0.05)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.answer()
+        self.server.terminate()
+        try:
+            self.server.wait(10)    # it unmounts
+        except subprocess.TimeoutExpired:
+            self.server.kill()
+            subprocess.run(["umount", "-l", self.path], timeout=30)
 
     def hang(self):
         self.server.send_signal(signal.SIGSTOP)
@@ -241,23 +260,21 @@ def _():
             # Of whole blocks: such a file has nothing else.
             lab.path("in.pcap").write_bytes(pcap([(i, frame(i, 1540 if i == 1999 else 1500)) for i in range(2000)]))
             tap.equal(lab.path("in.pcap").stat().st_size % 512, 0, "bytes in the last block")
-            storage = Storage(lab, hangs)
-            lab.run(options)
-            deadline = time.monotonic() + 20
-            while lab.path("out.pcap").stat().st_size < 100000:
-                tap.check(time.monotonic() < deadline, "nothing is written")
-                time.sleep(0.1)
-            storage.hang()
-            try:
+            with Storage(lab, hangs) as storage:
+                lab.run(options)
+                deadline = time.monotonic() + 20
+                while lab.path("out.pcap").stat().st_size < 100000:
+                    tap.check(time.monotonic() < deadline, "nothing is written")
+                    time.sleep(0.1)
+                storage.hang()
                 time.sleep(2)
                 lab.server.process.terminate()
-                deadline = time.monotonic() + 15
+                deadline = time.monotonic() + 30
                 while says not in lab.log.read_text():
                     tap.check(time.monotonic() < deadline, f"it waits for storage: {lab.server.last_lines()}")
                     time.sleep(0.1)
-            finally:
-                storage.answer()  # The kernel closes files only then, and the process has ended.
-            tap.equal(lab.server.process.wait(30), 0, f"exit status {lab.server.last_lines()}")
+                storage.answer()    # The kernel closes files only then, and the process has ended.
+                tap.equal(lab.server.process.wait(30), 0, f"exit status {lab.server.last_lines()}")
 
 
 hosts.enter()
