@@ -7,15 +7,21 @@ import re
 import subprocess
 
 from guest_checks import ROOT, tap
-from lab import Lab
+from lab import PENSTOCK, Lab
 
 
 def demo(lab):
     """What scripts/demo says."""
-    done = subprocess.run([ROOT / "scripts" / "demo"], env={**os.environ, "BUILD_RUN": str(lab.path("run"))}, text=True,
-                          stdin=subprocess.DEVNULL, capture_output=True, timeout=400)
-    tap.equal(done.returncode, 0, f"status of scripts/demo, which said\n{done.stdout}{done.stderr}")
-    return done.stdout
+    # Both may be relative to where it is typed.
+    environment = {**os.environ, "BUILD_RUN": os.path.relpath(lab.path("run")), "PENSTOCK": os.path.relpath(PENSTOCK)}
+    with subprocess.Popen([ROOT / "scripts" / "demo"], env=environment, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            said, _ = process.communicate(timeout=400)
+        finally:
+            process.terminate()     # It ends its QEMU and its penstock then.
+    tap.equal(process.returncode, 0, f"status of scripts/demo, which said\n{said}")
+    return said
 
 
 with Lab() as lab:
