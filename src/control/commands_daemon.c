@@ -73,8 +73,9 @@ const struct command check_command = {
 	.summary = "say what is wrong with a configuration file",
 	.description = "Reads CONFIG as penstock-run(1) does, and says each mistake on a line of "
 		       "its own: file, line, the option's name, what was expected. It also looks "
-		       "whether images are there and may be read and written. It opens no image "
-		       "and changes nothing, so it can be used while penstock runs.\n\n"
+		       "whether images are there and may be read and written, and whether captures "
+		       "to be replayed are there. It opens no image and changes nothing, so it can "
+		       "be used while penstock runs.\n\n"
 		       "A socket whose directory is not there yet is a warning only.",
 	.example = "penstock check /etc/penstock/penstock.yaml\n",
 };
@@ -170,7 +171,7 @@ static const struct option qemu_flags[] = {
 	  .type = OPTION_STRING,
 	  .offset = offsetof(struct invocation, qemu),
 	  .help = "Version of the QEMU that will read the options, such as 7.2 or 11.1. Without this it is "
-		  "that of the qemu-system-x86_64 that is found here, or 7.2." },
+		  "that of the qemu-system-x86_64 that $PATH finds, or 7.2 if there is none." },
 	{ 0 },
 };
 

@@ -303,8 +303,8 @@ static int unknown_topic(const char *name)
 		suggest_offer(&nearest, uplink_registry[i]->name);
 	for (unsigned i = 0; packet_layer_registry[i]; i++)
 		suggest_offer(&nearest, packet_layer_registry[i]->name);
-	fprintf(stderr, "penstock: no command, device, layer or back-end '%s'%s%s%s\n", name,
-		nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
+	fprintf(stderr, "penstock: no command, device, layer, back-end or uplink '%s'%s%s%s\n",
+		name, nearest.best ? "; did you mean '" : "", nearest.best ? nearest.best : "",
 		nearest.best ? "'?" : ", see penstock --help");
 	return 2;
 }
