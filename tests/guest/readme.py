@@ -8,6 +8,7 @@ README takes for granted: a kernel, images, a key. What is typed otherwise than 
 reason. All of it happens in a network namespace, whose ports are nobody else's."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -101,15 +102,25 @@ def commands(block, checks):
 
 # --- the reader -------------------------------------------------------------
 
+def with_children(pid):
+    """Process IDs: this one, and all that it has started."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+            return [pid, *(below for child in children.read().split() for below in with_children(int(child)))]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 class Job:
-    """A command that runs until it is ended, its own process group as in a shell that somebody types into."""
+    """A command that runs until it is ended: all of a pipeline, as by a shell that somebody types into. It stays in the
+    test's process group, whose end is its end."""
 
     def __init__(self, line, output, **popen):
         self.line = line
         self.output = output
         with open(output, "wb") as out:
             self.process = subprocess.Popen(["bash", "-c", line], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                            process_group=0, **popen)
+                                            **popen)
 
     def said(self):
         return self.output.read_text(errors="replace")
@@ -117,14 +128,17 @@ class Job:
     def interrupt(self):
         """Ctrl-C; it ends then."""
         tap.check(self.process.poll() is None, f"{self.line} has ended, and said\n{self.said()}")
-        os.killpg(self.process.pid, signal.SIGINT)
+        self.send(signal.SIGINT)
         self.process.wait(60)
 
     def kill(self):
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        if self.process.poll() is None:
+            self.send(signal.SIGKILL)
+
+    def send(self, number):
+        for pid in with_children(self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def wait(self):
         self.process.wait(30)
@@ -137,8 +151,24 @@ class Reader:
         self.lab = lab
         self.environment = {**os.environ, "PATH": f"{PENSTOCK.parent}:{os.environ['PATH']}",
                             "XDG_RUNTIME_DIR": str(lab.path("run")), "LC_ALL": "C.UTF-8"}
-        self.environment.pop("PENSTOCK_API", None)
-        self.jobs = 0
+        for name in list(self.environment):
+            if name == "PENSTOCK_API" or name.lower().endswith("_proxy"):
+                del self.environment[name]
+        self.api = [lab.path("penstock-api.sock"), lab.path("run/penstock.sock")]
+        self.started = 0
+        self.jobs = []
+        self.guests = []
+
+    def begins_anew(self):
+        """Ends what a part of README that failed has left running, so that the next one does not fail of it."""
+        for guest in self.guests:
+            guest.close()
+        for job in self.jobs:
+            job.kill()
+            job.wait()
+        for socket in self.api:
+            socket.unlink(missing_ok=True)
+        self.guests, self.jobs = [], []
 
     def here(self, text):
         """A text of README's as it is typed here."""
@@ -155,17 +185,27 @@ class Reader:
 
     def starts(self, line):
         """A Job. `line` may end with &."""
-        self.jobs += 1
-        return self.lab.end_with(Job(self.here(line.removesuffix("&")), self.lab.path(f"job-{self.jobs}"),
-                                     cwd=self.lab.directory, env=self.environment))
+        self.started += 1
+        self.jobs.append(self.lab.end_with(Job(self.here(line.removesuffix("&")), self.lab.path(f"job-{self.started}"),
+                                               cwd=self.lab.directory, env=self.environment)))
+        return self.jobs[-1]
 
     def boots(self, line, console="console"):
         """The guest of a QEMU that a command starts."""
         line = self.here(line).replace("file:console", f"file:{console}")
-        return self.lab.boot((), command=["bash", "-c", line], log=self.lab.path(console), cwd=self.lab.directory,
-                             env=self.environment)
+        return self.boots_with((), command=["bash", "-c", line], log=self.lab.path(console), cwd=self.lab.directory,
+                               env=self.environment)
+
+    def boots_with(self, arguments, **kwargs):
+        """A guest with these arguments of QEMU's."""
+        guest = self.lab.boot(arguments, **kwargs)
+        self.guests.append(guest)
+        return guest
 
     def status(self):
+        """What the reader's penstock says; nothing while it has no socket: the machine may have a penstock of its own."""
+        if not any(socket.exists() for socket in self.api):
+            return {}
         return json.loads(subprocess.run([PENSTOCK, "status", "--json"], cwd=self.lab.directory, env=self.environment,
                                          text=True, capture_output=True, timeout=60).stdout or "{}")
 
@@ -238,6 +278,7 @@ def several_disks(reader, configuration, block):
     guest = []
 
     def check(line):
+        reader.begins_anew()
         lab.write("penstock.yaml", reader.here(configuration))
         lab.image("var/lib/penstock/old.img", 64)
         lab.image("var/lib/penstock/vmware.img", 64)
@@ -254,7 +295,7 @@ def several_disks(reader, configuration, block):
     def qemu_args(line):
         said = reader.types(line)
         tap.equal([said.count(device) for device in ("vhost-user-blk-pci", "vhost-user-scsi-pci")], [2, 1], "devices")
-        guest.append(lab.boot(shlex.split(said.replace("\\\n", "")), modules=MODULES))
+        guest.append(reader.boots_with(shlex.split(said.replace("\\\n", "")), modules=MODULES))
 
     def status(line):
         said = reader.types(line)
@@ -270,14 +311,14 @@ def several_disks(reader, configuration, block):
         tap.equal(guest[0].run(f"cat {sysfs}/size {sysfs}/queue/logical_block_size").split(), [str(20 << 21), "4096"],
                   "sectors before, bytes of a block")
         tap.contains(reader.types(line), "40G")
-        wait_until(guest[0], f"[ $(cat {sysfs}/size) = {40 << 21} ]", "the guest sees 40 GiB")
+        wait_until(guest[0], f"[ $(cat {sysfs}/size) = {40 << 21} ]", "the guest sees 40 GiB", 60)
 
     def insert(line):
         lab.write("hello.txt", "a file on the CD\n")
         subprocess.run(["genisoimage", "-quiet", "-r", "-o", lab.path("debian.iso"), lab.path("hello.txt")], check=True,
                        timeout=60)
         tap.contains(reader.types(line), "virtio-scsi0/4:0", "debian")
-        wait_until(guest[0], "mount -t iso9660 -o ro /dev/sr0 /mnt", "there is a medium in the drive")
+        wait_until(guest[0], "mount -t iso9660 -o ro /dev/sr0 /mnt", "there is a medium in the drive", 60)
         tap.equal(guest[0].run("cat /mnt/hello.txt"), "a file on the CD\n", "the file on the CD")
         guest[0].power_off()
         ended(running[0])
@@ -294,12 +335,14 @@ def layers(reader, configuration, block):
 
     @tap.test("disks of layers: what the configuration has runs, and nbdinfo lists the disks")
     def _():
+        reader.begins_anew()
         config = lab.write("layers.yaml", reader.here(configuration))
         lab.path("etc/penstock/db.key").write_bytes(os.urandom(32))
         lab.path("var/lib/penstock/golden.img").write_bytes(os.urandom(4 * MIB))
         reader.types(f"penstock create crypt /san/a/db.img size=64M key-file=/etc/penstock/db.key {CHEAP}")
-        lab.end_with(Job("exec nbdkit --foreground --ipaddr 127.0.0.1 memory 128M", lab.path("nbdkit")))
-        wait_for(lambda: f":{10809:04X} " in open("/proc/net/tcp").read(), "nbdkit listens")
+        # storage-b: it stays, as the mirror does not start without a leg that may be newer.
+        server = lab.end_with(Job("exec nbdkit --foreground --ipaddr 127.0.0.1 memory 128M", lab.path("nbdkit")))
+        wait_for(lambda: f":{10809:04X} " in open("/proc/net/tcp").read(), "nbdkit listens", server)
         reader.types(f"penstock check {config}")
         running.append(reader.starts(f"exec penstock run {config}"))
         wait_for(reader.status, "penstock answers", running[0])
@@ -374,6 +417,7 @@ def on_the_way(reader, readme):
 
     @tap.test(f"$ {qemu_nbd}; {back_end}; {create}; {move}; {undo}")
     def _():
+        reader.begins_anew()
         data = os.urandom(4 * MIB)
         for name in ("plain.img", "base.img"):
             lab.path(name).write_bytes(data)
@@ -407,6 +451,7 @@ def network(reader, configuration, block):
         return next(port for port in reader.status()["ports"] if port["name"] == name)
 
     def run(line):
+        reader.begins_anew()
         lab.write("net.yaml", reader.here(configuration))
         running.append(reader.starts(line))
 
@@ -476,7 +521,7 @@ def network(reader, configuration, block):
         no_ping(guests["web-vm"], "10.0.0.2")
         no_ping(guests["db-vm"], "10.0.0.1")
         reader.types(line.replace("false", "true"))
-        wait_for_ping(guests["web-vm"], "10.0.0.2")
+        wait_for_ping(guests["web-vm"], "10.0.0.2", 60)
         for guest in guests.values():
             guest.power_off()
         ended(running[0])
@@ -495,6 +540,7 @@ def the_rest(reader, texts, metrics):
 
     @tap.test(f"$ {metrics}")
     def _():
+        reader.begins_anew()
         job = reader.starts("exec penstock run penstock.yaml")
         wait_for(reader.status, "penstock answers", job)
         tap.contains(reader.types(metrics), "# TYPE penstock_", 'disk="db"')
