@@ -107,10 +107,12 @@ static void write_behind(struct file_thread *thread)
 	uint64_t since = 0; /* when the first frame that is not flushed was written; 0: none */
 
 	for (;;) {
+		/* Asked first: no frame is put after that was said. */
+		bool ending = atomic_load(&writer->ending);
 		struct frame_record *record = frame_pipe_first(&writer->pipe);
 
 		if (!record) {
-			if (atomic_load(&writer->ending))
+			if (ending)
 				break;
 			frame_pipe_taker_waits(&writer->pipe);
 			record = frame_pipe_first(&writer->pipe);
