@@ -323,7 +323,7 @@ static void run(struct api *api)
 {
 	struct pollfd readable = { .fd = api->epoll_fd, .events = POLLIN };
 	struct loop *loop = api->daemon->control;
-	MHD_UNSIGNED_LONG_LONG milliseconds;
+	MHD_UNSIGNED_LONG_LONG milliseconds = 0;
 	unsigned rounds = 0, before, now = connections(api);
 
 	/* Where connections have gone it may accept again, but begins to in its next run only. */
@@ -333,10 +333,10 @@ static void run(struct api *api)
 		now = connections(api);
 	} while (++rounds < ROUNDS && (now < before || poll(&readable, 1, 0) > 0));
 
-	if (rounds == ROUNDS)
-		loop_timer_set(loop, &api->timer, loop_now(loop) + 1); /* not in this turn */
-	else if (MHD_get_timeout(api->http, &milliseconds) == MHD_YES)
-		loop_timer_set(loop, &api->timer, loop_now(loop) + milliseconds * 1000000);
+	/* What is to be at once is not in this turn: others have theirs. */
+	if (rounds == ROUNDS || MHD_get_timeout(api->http, &milliseconds) == MHD_YES)
+		loop_timer_set(loop, &api->timer,
+			       loop_now(loop) + (milliseconds ? milliseconds * 1000000 : 1));
 	else
 		loop_timer_cancel(&api->timer);
 }
