@@ -182,6 +182,7 @@ static void leave(struct loop *loop)
 		list_remove(link);
 		free(container_of(link, struct loop_watch, link));
 	}
+	list_init(&loop->again); /* they were of those */
 	self = loop->outer;
 }
 
@@ -602,6 +603,8 @@ struct loop_watch *loop_watch_add_writable(struct loop *loop, int fd, void (*rea
 
 void loop_watch_again(struct loop *loop, struct loop_watch *watch)
 {
+	if (watch->removed)
+		return;
 	list_remove(&watch->again);
 	list_add(&loop->again, &watch->again);
 }

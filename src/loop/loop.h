@@ -136,7 +136,8 @@ struct loop_watch *loop_watch_add_writable(struct loop *loop, int fd, void (*rea
 
 /**
  * There may be more than its handler wanted to take in one go: @ready is called once more, when
- * others have had their turn. So nobody who sends without end has the loop for himself.
+ * others have had their turn. So nobody who sends without end has the loop for himself. No effect
+ * in a handler that has removed its watch.
  */
 void loop_watch_again(struct loop *loop, struct loop_watch *watch);
 

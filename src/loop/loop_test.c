@@ -283,7 +283,8 @@ static void is_ready(void *data)
 	} else if (i == 0) {
 		write_one(watched.fd[0]); /* nobody shall see this one */
 		write_one(watched.fd[1]);
-		remove_watch(0); /* in its own callback */
+		remove_watch(0);                               /* in its own callback */
+		loop_watch_again(here.loop, watched.watch[0]); /* which is in vain */
 	} else if (i == 1) {
 		write_one(watched.fd[2]);
 		remove_watch(2); /* ready, and taken out before it is called */
@@ -388,6 +389,36 @@ static void watches_again_leave_turns(void **unused)
 	run_here(&first);
 	for (unsigned i = 0; i < 2; i++)
 		close(fd[i]);
+}
+
+/* A loop that stops while a handler has left something, and runs once more. */
+static struct loop_watch *unfinished;
+
+static void leave_some(void *data)
+{
+	(void)data;
+	loop_watch_again(here.loop, unfinished);
+	loop_stop(here.loop);
+}
+
+static void stop_here(struct loop_message *message)
+{
+	(void)message;
+	loop_stop(here.loop);
+}
+
+static void watches_end_with_the_run(void **unused)
+{
+	struct loop_message first = { .run = stop_here };
+	struct error err = { 0 };
+	int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	(void)unused;
+	here.loop = make_loop(0);
+	unfinished = loop_watch_add(here.loop, fd, leave_some, NULL);
+	assert_int_equal(loop_run(here.loop, &err), 0);
+	run_here(&first);
+	close(fd);
 }
 
 /* A socket that is full, until the other end is read. */
@@ -915,6 +946,7 @@ int main(void)
 		cmocka_unit_test(idle_loop_uses_no_cpu),
 		cmocka_unit_test(watches_are_edges_and_end),
 		cmocka_unit_test(watches_again_leave_turns),
+		cmocka_unit_test(watches_end_with_the_run),
 		cmocka_unit_test(watches_for_room),
 		cmocka_unit_test(closed_descriptors_are_let_go),
 		cmocka_unit_test(tasks_run_in_order),
