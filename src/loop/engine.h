@@ -37,11 +37,12 @@ struct loop_watch {
 	short events; /* POLLIN or POLLOUT, which are EPOLLIN and EPOLLOUT */
 	void (*ready)(void *data);
 	void *data;
-	bool removed;      /* loop_watch_remove() was called */
-	bool armed;        /* the kernel knows of it */
-	bool reporting;    /* ready() is running */
-	struct list link;  /* of the loop's watches */
-	struct list again; /* of those whose handlers have left something */
+	bool removed;            /* loop_watch_remove() was called */
+	bool armed;              /* the kernel knows of it */
+	bool reporting;          /* ready() is running */
+	struct list link;        /* of the loop's watches */
+	struct list again;       /* of those whose handlers have left something */
+	struct loop_timer retry; /* see loop_watch_accept() */
 };
 
 /** Frees what loop_watch_remove() took out. */

@@ -32,6 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,9 +40,10 @@
 #include "util/error.h"
 #include "util/log.h"
 
-#define GRACE      1000 /* ns to wait for more requests of one submission */
-#define PASSES     2    /* before the kernel is given what was prepared */
-#define WINDOW_MIN 2000 /* ns; a shorter window is none */
+#define GRACE      1000      /* ns to wait for more requests of one submission */
+#define PASSES     2         /* before the kernel is given what was prepared */
+#define WINDOW_MIN 2000      /* ns; a shorter window is none */
+#define RETRY      100000000 /* ns until one who could not be accepted is tried again */
 
 struct loop {
 	struct loop *outer; /* that this thread was running when it began with this one */
@@ -178,10 +180,8 @@ static void leave(struct loop *loop)
 {
 	loop->ops->close(loop->engine);
 	loop->engine = NULL;
-	list_for_each (link, &loop->watches) {
-		list_remove(link);
-		free(container_of(link, struct loop_watch, link));
-	}
+	list_for_each (link, &loop->watches)
+		loop_watch_free(container_of(link, struct loop_watch, link));
 	list_init(&loop->again); /* they were of those */
 	self = loop->outer;
 }
@@ -575,6 +575,13 @@ void loop_memory_remove(struct loop *loop, void *base, size_t length)
 	loop->ops->memory_remove(loop->engine, base, length);
 }
 
+static void retry(struct loop_timer *timer)
+{
+	struct loop_watch *watch = container_of(timer, struct loop_watch, retry);
+
+	watch->ready(watch->data);
+}
+
 static struct loop_watch *add_watch(struct loop *loop, int fd, short events,
 				    void (*ready)(void *data), void *data)
 {
@@ -584,6 +591,7 @@ static struct loop_watch *add_watch(struct loop *loop, int fd, short events,
 		return NULL;
 	*watch = (struct loop_watch){ .fd = fd, .events = events, .ready = ready, .data = data };
 	list_init(&watch->again);
+	loop_timer_init(&watch->retry, retry);
 	list_add(&loop->watches, &watch->link);
 	if (loop->engine)
 		loop->ops->watch(loop->engine, watch);
@@ -609,10 +617,23 @@ void loop_watch_again(struct loop *loop, struct loop_watch *watch)
 	list_add(&loop->again, &watch->again);
 }
 
+int loop_watch_accept(struct loop *loop, struct loop_watch *watch)
+{
+	int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd >= 0)
+		return fd;
+	fd = -errno;
+	if (fd != -EAGAIN)
+		loop_timer_set(loop, &watch->retry, loop_now(loop) + RETRY);
+	return fd;
+}
+
 void loop_watch_remove(struct loop *loop, struct loop_watch *watch)
 {
 	watch->removed = true;
 	list_remove(&watch->again);
+	loop_timer_cancel(&watch->retry);
 	if (loop->engine)
 		loop->ops->unwatch(loop->engine, watch);
 	else
@@ -632,5 +653,6 @@ struct list *loop_watches(struct loop *loop)
 void loop_watch_free(struct loop_watch *watch)
 {
 	list_remove(&watch->link);
+	loop_timer_cancel(&watch->retry);
 	free(watch);
 }

@@ -141,6 +141,14 @@ struct loop_watch *loop_watch_add_writable(struct loop *loop, int fd, void (*rea
  */
 void loop_watch_again(struct loop *loop, struct loop_watch *watch);
 
+/**
+ * Accepts one who waits at the socket of @watch: a descriptor, non-blocking, or -errno; -EAGAIN:
+ * there is nobody. After any other error who waits there still does, and the kernel does not say so
+ * again:
+ * @ready is called in 100 ms, when there may be descriptors and memory.
+ */
+int loop_watch_accept(struct loop *loop, struct loop_watch *watch);
+
 /** Ends it: @ready is not called again. The caller may close the descriptor at once. */
 void loop_watch_remove(struct loop *loop, struct loop_watch *watch);
 

@@ -15,7 +15,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -419,6 +421,66 @@ static void watches_end_with_the_run(void **unused)
 	assert_int_equal(loop_run(here.loop, &err), 0);
 	run_here(&first);
 	close(fd);
+}
+
+/* Somebody calls while there are no descriptors. */
+static struct {
+	struct loop_watch *watch;
+	struct rlimit limit; /* before */
+	int errors[2], accepted;
+	unsigned calls;
+} caller;
+
+static void accept_caller(void *data)
+{
+	int fd = loop_watch_accept(here.loop, caller.watch);
+
+	(void)data;
+	if (fd >= 0) {
+		caller.accepted = fd;
+		loop_stop(here.loop);
+	} else if (caller.calls < 2) {
+		caller.errors[caller.calls++] = fd;
+	}
+	if (caller.calls == 2)
+		setrlimit(RLIMIT_NOFILE, &caller.limit);
+}
+
+static void call(struct loop_message *message)
+{
+	struct rlimit none = caller.limit;
+
+	(void)message;
+	none.rlim_cur = 3;
+	setrlimit(RLIMIT_NOFILE, &none);
+}
+
+static void callers_are_accepted_later(void **unused)
+{
+	struct sockaddr_un any = { .sun_family = AF_UNIX }; /* a name is made up */
+	socklen_t length = sizeof any;
+	int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	int calling = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct loop_message first = { .run = call };
+
+	(void)unused;
+	memset(&caller, 0, sizeof caller);
+	caller.accepted = -1;
+	getrlimit(RLIMIT_NOFILE, &caller.limit);
+	assert_int_equal(bind(listening, (struct sockaddr *)&any, sizeof any.sun_family), 0);
+	assert_int_equal(listen(listening, 1), 0);
+	assert_int_equal(getsockname(listening, (struct sockaddr *)&any, &length), 0);
+	assert_int_equal(connect(calling, (struct sockaddr *)&any, length), 0);
+	here.loop = make_loop(0);
+	caller.watch = loop_watch_add(here.loop, listening, accept_caller, NULL);
+	run_here(&first);
+	setrlimit(RLIMIT_NOFILE, &caller.limit);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(caller.errors[i], -EMFILE);
+	assert_true(caller.accepted >= 0);
+	close(caller.accepted);
+	close(calling);
+	close(listening);
 }
 
 /* A socket that is full, until the other end is read. */
@@ -947,6 +1009,7 @@ int main(void)
 		cmocka_unit_test(watches_are_edges_and_end),
 		cmocka_unit_test(watches_again_leave_turns),
 		cmocka_unit_test(watches_end_with_the_run),
+		cmocka_unit_test(callers_are_accepted_later),
 		cmocka_unit_test(watches_for_room),
 		cmocka_unit_test(closed_descriptors_are_let_go),
 		cmocka_unit_test(tasks_run_in_order),

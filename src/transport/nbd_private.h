@@ -134,7 +134,6 @@ struct nbd_server {
 	struct nbd_tls *tls;
 	int listen_fd;
 	struct loop_watch *watch;
-	struct loop_timer again; /* to accept */
 	struct list clients;
 	unsigned client_count;
 	struct list pasts; /* counters of connections that are gone: nbd_exports.c */

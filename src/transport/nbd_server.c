@@ -21,9 +21,8 @@
 #include "util/log.h"
 #include "util/unix_socket.h"
 
-#define SEND_BYTES (1 << 20)  /* that a UNIX socket may hold for its client, if the host permits */
-#define CALLERS    16         /* who are accepted or turned away in one go */
-#define AGAIN      100000000u /* ns until a client that could not be accepted is tried again */
+#define SEND_BYTES (1 << 20) /* that a UNIX socket may hold for its client, if the host permits */
+#define CALLERS    16        /* who are accepted or turned away in one go */
 
 const struct option nbd_options[] = {
 	{ .name = "socket",
@@ -207,27 +206,17 @@ static void accept_clients(void *data)
 	struct nbd_server *server = data;
 
 	for (unsigned callers = 0; callers < CALLERS; callers++) {
-		int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = loop_watch_accept(server->loops.control, server->watch);
 
 		if (fd >= 0) {
 			let_in(server, fd);
 			continue;
 		}
-		if (errno == EAGAIN)
-			return;
-		/* It still waits there, and nobody will say so again. */
-		loop_timer_set(server->loops.control, &server->again,
-			       loop_now(server->loops.control) + AGAIN);
-		if (log_limited(&server->limit))
-			log_warn("%s: cannot accept a client: %s", server->label, strerror(errno));
+		if (fd != -EAGAIN && log_limited(&server->limit))
+			log_warn("%s: cannot accept a client: %s", server->label, strerror(-fd));
 		return;
 	}
 	loop_watch_again(server->loops.control, server->watch);
-}
-
-static void accept_again(struct loop_timer *timer)
-{
-	accept_clients(container_of(timer, struct nbd_server, again));
 }
 
 /* --- the server ------------------------------------------------------------------------------ */
@@ -278,7 +267,6 @@ static void stop_listening(struct nbd_server *server)
 		if (server->config->socket)
 			unlink(server->config->socket);
 	}
-	loop_timer_cancel(&server->again);
 	server->watch = NULL;
 	server->listen_fd = -1;
 }
@@ -299,7 +287,6 @@ struct nbd_server *nbd_server_open(const struct nbd_config *config, const struct
 	server->turn = loops->first;
 	server->listen_fd = -1;
 	server->end.run = ended;
-	loop_timer_init(&server->again, accept_again);
 	list_init(&server->clients);
 	nbd_exports_open(server);
 	if (open_server(server, err)) {

@@ -50,6 +50,7 @@ struct vfio_user {
 	struct loop *control;
 	int listen_fd;
 	struct loop_watch *listen_watch;
+	struct log_limit refusals;
 	int fd; /**< the connection, also while the loop is leaving it; -1: none */
 	bool closing;
 	void (*closed)(void *data);

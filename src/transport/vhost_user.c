@@ -557,12 +557,17 @@ static void incoming(void *data)
 			loop_watch_again(vu->control, vu->listen_watch);
 			return;
 		}
-		fd = accept4(vu->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd < 0)
+		fd = loop_watch_accept(vu->control, vu->listen_watch);
+		if (fd < 0) {
+			if (fd != -EAGAIN && log_limited(&vu->refusals))
+				log_warn("vm %s: %s: cannot accept a VMM: %s", vu->dev->device.vm,
+					 vu->dev->device.label, strerror(-fd));
 			return;
+		}
 		if (vu->fd >= 0) {
-			log_warn("vm %s: %s: a second VMM was refused: one is connected",
-				 vu->dev->device.vm, vu->dev->device.label);
+			if (log_limited(&vu->refusals))
+				log_warn("vm %s: %s: a second VMM was refused: one is connected",
+					 vu->dev->device.vm, vu->dev->device.label);
 			close(fd);
 			continue;
 		}

@@ -18,6 +18,7 @@
 #include "transport/descriptors.h"
 #include "transport/vhost_user_protocol.h"
 #include "util/error.h"
+#include "util/log.h"
 
 /** A message as it comes in, and the reply to it. */
 struct message {
@@ -61,6 +62,7 @@ struct vhost_user {
 	unsigned loop_count, first_loop;
 	int listen_fd;
 	struct loop_watch *listen_watch;
+	struct log_limit refusals;
 
 	/* the connection */
 	int fd; /**< -1: none */

@@ -8,6 +8,7 @@
 #include "check.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -392,6 +393,28 @@ static void test_messages_in_pieces(void **state)
 }
 
 /* A ring with a backlog is looked at when it starts: after a reconnection nobody kicks. */
+/* Who comes while the daemon has no descriptors is served when it has. */
+static void test_no_descriptors(void **state)
+{
+	struct vu_message question = { .request = VU_GET_FEATURES, .flags = VU_VERSION }, answer;
+	struct rlimit before, none;
+	struct vu_client client;
+
+	(void)state;
+	assert_int_equal(prlimit(daemon_.pid, RLIMIT_NOFILE, NULL, &before), 0);
+	none = before;
+	none.rlim_cur = 3;
+	assert_int_equal(prlimit(daemon_.pid, RLIMIT_NOFILE, &none, NULL), 0);
+	daemon_mark_log(&daemon_);
+	assert_int_equal(vu_connect(&client, daemon_path(&daemon_, "a")), 0);
+	assert_int_equal(vu_send_raw(&client, &question, VU_HEADER_BYTES, NULL, 0), 0);
+	assert_true(daemon_logged(&daemon_, "cannot accept a VMM", 5000));
+	assert_int_equal(prlimit(daemon_.pid, RLIMIT_NOFILE, &before, NULL), 0);
+	assert_int_equal(vu_receive(client.fd, &answer, NULL, 5000), 0);
+	assert_int_equal(answer.request, VU_GET_FEATURES);
+	vu_disconnect(&client);
+}
+
 static void test_backlog_needs_no_kick(void **state)
 {
 	(void)state;
@@ -459,6 +482,7 @@ int main(void)
 		TEST(test_need_reply_on_questions),
 		TEST(test_no_protocol_features),
 		TEST(test_messages_in_pieces),
+		TEST(test_no_descriptors),
 		TEST(test_backlog_needs_no_kick),
 		TEST(test_idle_costs_nothing),
 		TEST(test_sigterm_drains),

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "packet/offload.h"
@@ -66,10 +65,14 @@ static void accept_all(void *data)
 	if (!stream_uplink_began(&link->base))
 		return; /* they can wait */
 	for (unsigned callers = 0; callers < CALLERS; callers++) {
-		int fd = accept4(link->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = loop_watch_accept(link->base.uplink.control, link->watch);
 
-		if (fd < 0)
+		if (fd < 0) {
+			if (fd != -EAGAIN && log_limited(&link->refusals))
+				log_warn("uplink %s: cannot accept a connection: %s",
+					 link->base.uplink.name, strerror(-fd));
 			return;
+		}
 		if (stream_uplink_wants(&link->base)) {
 			stream_uplink_connected(&link->base, fd, NULL);
 			continue;
