@@ -8,6 +8,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "control/client.h"
 #include "control/commands.h"
@@ -22,6 +23,7 @@
 #include "control/state.h"
 #include "control/yaml.h"
 #include "util/error.h"
+#include "util/file_thread.h"
 #include "util/log.h"
 
 /* Whether what is read will run: then the state file is its own, from before it is read. */
@@ -177,5 +179,9 @@ int main(int argc, char **argv)
 			if (!strcmp(dispatch[i].name, in.command->name))
 				status = dispatch[i].run(&in);
 	invocation_release(&in);
+	if (file_thread_stuck()) {
+		fflush(stdout);
+		_exit(status);
+	}
 	return status;
 }

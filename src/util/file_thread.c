@@ -9,6 +9,8 @@
 
 #include "util/error.h"
 
+static atomic_bool stuck;
+
 void file_thread_init(struct file_thread *thread, void (*run)(struct file_thread *thread),
 		      void (*release)(struct file_thread *thread))
 {
@@ -86,5 +88,12 @@ bool file_thread_wait(struct file_thread *thread, unsigned seconds)
 		continue;
 	gone = thread->gone;
 	pthread_mutex_unlock(&thread->lock);
+	if (!gone)
+		atomic_store(&stuck, true);
 	return gone;
+}
+
+bool file_thread_stuck(void)
+{
+	return atomic_load(&stuck);
 }

@@ -37,5 +37,11 @@ int file_thread_start(struct file_thread *thread, const char *name, struct error
  * False: it has not. */
 bool file_thread_wait(struct file_thread *thread, unsigned seconds);
 
+/**
+ * True if file_thread_wait() has ever returned false. Such a thread may hold what exit(3) waits
+ * for, as the lock of a stream: then the process ends by _exit(2). Any thread.
+ */
+bool file_thread_stuck(void);
+
 /** The object is no longer the owner's. */
 void file_thread_put(struct file_thread *thread);
