@@ -31,8 +31,10 @@ bool qemu_version_parse(const char *text, unsigned *version)
 	while (*text == '.')
 		if (text++, !part(&text, &rest))
 			return false;
+	if (*text || minor >= 100)
+		return false;
 	*version = QEMU_VERSION(major, minor);
-	return !*text && minor < 100;
+	return true;
 }
 
 unsigned qemu_version_here(void)
@@ -43,9 +45,15 @@ unsigned qemu_version_here(void)
 
 	if (!qemu)
 		return version;
-	/* "QEMU emulator version 7.2.22 (Debian ...)" */
-	if (fscanf(qemu, "%31s %31s %31s %31s", word[0], word[1], word[2], word[3]) == 4)
+	/* "QEMU emulator version 7.2.22 (Debian ...)"; also "9.2.0-rc1", and "9.2.0.rc1" */
+	if (fscanf(qemu, "%31s %31s %31s %31s", word[0], word[1], word[2], word[3]) == 4) {
+		size_t length = strspn(word[3], "0123456789.");
+
+		if (length && word[3][length - 1] == '.')
+			length--;
+		word[3][length] = 0;
 		qemu_version_parse(word[3], &version);
+	}
 	pclose(qemu);
 	return version;
 }
