@@ -21,8 +21,8 @@
 #include "control/state.h"
 #include "util/error.h"
 
-#define PATIENCE_MS 10000 /* another may be about to end, as with images (file_lock.c) */
-#define PAUSE_MS    20
+#define PATIENCE 10       /* s; another may be about to end, as with images (file_lock.c) */
+#define PAUSE    20000000 /* ns */
 
 static int try_lock(int fd)
 {
@@ -33,10 +33,18 @@ static int try_lock(int fd)
 	return errno == EACCES ? -EAGAIN : -errno;
 }
 
+static time_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
 int state_lock(const char *path, struct error *err)
 {
-	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000l };
-	unsigned waited = 0;
+	const struct timespec pause = { .tv_nsec = PAUSE };
+	time_t until = now() + PATIENCE;
 	char *name = NULL;
 	int fd, ret;
 
@@ -48,7 +56,7 @@ int state_lock(const char *path, struct error *err)
 		free(name);
 		return -err->code;
 	}
-	for (; (ret = try_lock(fd)) == -EAGAIN && waited < PATIENCE_MS; waited += PAUSE_MS)
+	while ((ret = try_lock(fd)) == -EAGAIN && now() <= until)
 		nanosleep(&pause, NULL);
 	if (!ret) {
 		free(name);
