@@ -15,7 +15,8 @@ struct invocation {
 	struct node *settings; /**< flags that are of config_options: a mapping */
 
 	/* NULL: not given */
-	char *api, *at, *config, *direction, *filter, *iso, *keep, *limit, *nbd_socket, *qemu, *socket;
+	char *api, *at, *config, *direction, *filter, *iso, *keep, *limit, *nbd_socket, *qemu,
+		*socket;
 	char *write;
 	uint64_t memory, snap_length; /**< bytes */
 	uint64_t packets;

@@ -76,7 +76,9 @@ static void ends_in_time(void **state)
 
 	(void)state;
 	assert_int_equal(file_thread_start(&one->thread, "in-time", &err), 0);
+	assert_false(file_thread_stuck());
 	assert_false(file_thread_wait(&one->thread, 0));
+	assert_true(file_thread_stuck());
 	sem_post(&one->storage);
 	assert_true(file_thread_wait(&one->thread, 60));
 	file_thread_put(&one->thread);

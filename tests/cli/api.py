@@ -101,19 +101,20 @@ def _():
                                        ("11", "reconnect-ms=1000")):
                 text = accepted(lab.penstock("qemu-args", "web", *source, "--qemu", version))
                 tap.contains(text, "vhost-user-blk-pci", "web.sock", "memory-backend-memfd", "share=on", reconnect)
-            for version in ("seven", "7.", "7.2.", "7.2x", "77777", "7.100"):
+            for version in ("seven", "7.", "7.2.", "7.2x", "9.2.0-rc1", "77777", "7.100"):
                 refused(lab.penstock("qemu-args", "web", *source, "--qemu", version), 2, "--qemu", "7.2")
             # Without --qemu it is the one that is installed; where there is none, what most versions take.
             lab.path("bin").mkdir(exist_ok=True)
             emulator = lab.path("bin") / "qemu-system-x86_64"
             for says, reconnect in (("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)", "reconnect-ms=1000"),
+                                    ("QEMU emulator version 9.2.0-rc1 (v9.2.0-rc1)", "reconnect-ms=1000"),
                                     ("QEMU emulator version 8.2.0", "reconnect=1"), ("no words", "reconnect=1"),
                                     (None, "reconnect=1")):
                 emulator.unlink(missing_ok=True)
                 if says:
                     emulator.write_text(f"#!/bin/sh\necho '{says}'\n")
                     emulator.chmod(0o755)
-                tap.contains(accepted(lab.penstock("qemu-args", "web", *source, 
+                tap.contains(accepted(lab.penstock("qemu-args", "web", *source,
                                                   env={**os.environ, "PATH": str(lab.path("bin"))})), reconnect)
         code, _, body = curl(lab, "/v1/vms/web/qemu-args?qemu=ten")
         tap.equal(code, 400, "answer to ?qemu=ten")
