@@ -111,6 +111,8 @@ static int check(const struct change *c, struct error *err)
 	const struct limits *limits = &wanted_top(c)->limits;
 	char a[32], b[32];
 
+	if (stack_check_parts(wanted_top(c), err))
+		return -err->code;
 	if (!disk->extent && limits->size < disk->size)
 		return error_set(err, ENOSPC,
 				 "the new stack holds %s, and disk %s is %s for its guest: nothing "

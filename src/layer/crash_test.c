@@ -90,8 +90,11 @@ static void found_out(const struct layer_ops *ops, const char *order, bool right
 	if (good != right)
 		fail_msg("%s %s: %s", ops->name, order ? order : "",
 			 right ? e.failure : "was not found out");
-	if (!right)
-		print_message("# after %" PRIu64 " crashes: %s\n", e.points, e.failure);
+	if (!right) {
+		/* Of a line that is too long for it print_message() leaves out the end, "\n". */
+		printf("# after %" PRIu64 " crashes: %s\n", e.points, e.failure);
+		fflush(stdout);
+	}
 	scene_free(&scene);
 }
 

@@ -144,7 +144,7 @@ struct disk *disk_open(const char *name, const struct disk_config *config,
 	disk->top = stack_open(&setting, stack, line_of_error, err);
 	if (!disk->top ||
 	    (config->size > disk->top->limits.size && push_extent(disk, &setting, err)) ||
-	    settle_limits(disk, err)) {
+	    settle_limits(disk, err) || stack_check_parts(disk->top, err)) {
 		disk_close(disk);
 		return NULL;
 	}

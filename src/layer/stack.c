@@ -364,26 +364,65 @@ static unsigned larger(unsigned a, unsigned b)
 	return a > b ? a : b;
 }
 
+/* ios that one request can turn into, and that belong to none; never near 2^64. */
+struct cost {
+	uint64_t parts, errands;
+};
+
+static struct cost cost_of(const struct layer *layer)
+{
+	struct cost cost = { 0 };
+
+	for (unsigned i = 0; i <= layer->leg_count; i++) {
+		const struct layer *child = i < layer->leg_count ? layer->legs[i] : layer->below;
+		struct cost below = { 0 };
+
+		if (child)
+			below = cost_of(child);
+		if (below.parts > cost.parts)
+			cost.parts = below.parts;
+		cost.errands += below.errands;
+	}
+	/* Each io that this layer makes may be split by the layers below it. */
+	cost.errands += layer->ops->errands * (1 + cost.parts);
+	if (layer->ops->fan_out)
+		cost.parts = layer->ops->fan_out * (1 + cost.parts);
+	if (cost.parts > UINT32_MAX)
+		cost.parts = UINT32_MAX;
+	if (cost.errands > UINT32_MAX)
+		cost.errands = UINT32_MAX;
+	return cost;
+}
+
+int stack_check_parts(const struct layer *top, struct error *err)
+{
+	struct cost cost = cost_of(top);
+
+	if (cost.parts + cost.errands <= STACK_PARTS)
+		return 0;
+	return error_set(err, E2BIG,
+			 "the layers one above another could cut a request into %llu parts, beside "
+			 "%llu of their own; there may be %u",
+			 (unsigned long long)cost.parts, (unsigned long long)cost.errands,
+			 STACK_PARTS);
+}
+
 /* Those below are laid out; @state is where their states end. */
 static void lay_out(struct layer *layer, size_t state)
 {
 	const struct layer_ops *ops = layer->ops;
+	struct cost cost = cost_of(layer);
 
-	layer->frames = layer->parts = layer->errands = 0;
+	layer->frames = 0;
 	for (unsigned i = 0; i <= layer->leg_count; i++) {
 		const struct layer *child = i < layer->leg_count ? layer->legs[i] : layer->below;
 
-		if (!child)
-			continue;
-		layer->frames = larger(layer->frames, child->frames);
-		layer->parts = larger(layer->parts, child->parts);
-		layer->errands += child->errands;
+		if (child)
+			layer->frames = larger(layer->frames, child->frames);
 	}
 	layer->frames++;
-	/* Each io that this layer makes may be split by the layers below it. */
-	layer->errands += ops->errands * (1 + layer->parts);
-	if (ops->fan_out)
-		layer->parts = ops->fan_out * (1 + layer->parts);
+	layer->parts = (unsigned)cost.parts;
+	layer->errands = (unsigned)cost.errands;
 	layer->queue_offset = state;
 	layer->queue_state = state + (ops->queue_state + 63) / 64 * 64;
 }

@@ -75,6 +75,13 @@ void stack_limits_of(struct layer *layer);
  */
 void stack_plan(struct layer *top);
 
+/** Most ios of one request and of the layers themselves: what a queue must have memory for. */
+#define STACK_PARTS (1u << 15)
+
+/** 0, or -E2BIG with @err: so many layers that split stand one above another that a queue of @top
+ * would take more. */
+int stack_check_parts(const struct layer *top, struct error *err);
+
 /** Calls @visit for every layer from @top on, those below before the one above. */
 void stack_visit(struct layer *top, void (*visit)(struct layer *layer, void *data), void *data);
 
