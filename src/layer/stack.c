@@ -398,13 +398,13 @@ int stack_check_parts(const struct layer *top, struct error *err)
 {
 	struct cost cost = cost_of(top);
 
-	if (cost.parts + cost.errands <= STACK_PARTS)
+	if (cost.parts <= STACK_PARTS && cost.errands <= STACK_ERRANDS)
 		return 0;
 	return error_set(err, E2BIG,
 			 "the layers one above another could cut a request into %llu parts, beside "
-			 "%llu of their own; there may be %u",
+			 "%llu of their own; there may be %u and %u",
 			 (unsigned long long)cost.parts, (unsigned long long)cost.errands,
-			 STACK_PARTS);
+			 STACK_PARTS, STACK_ERRANDS);
 }
 
 /* Those below are laid out; @state is where their states end. */

@@ -75,8 +75,9 @@ void stack_limits_of(struct layer *layer);
  */
 void stack_plan(struct layer *top);
 
-/** Most ios of one request and of the layers themselves: what a queue must have memory for. */
-#define STACK_PARTS (1u << 15)
+/** Most ios of one request, and of the layers themselves: what a queue must have memory for. */
+#define STACK_PARTS   (1u << 15)
+#define STACK_ERRANDS (1u << 20)
 
 /** 0, or -E2BIG with @err: so many layers that split stand one above another that a queue of @top
  * would take more. */

@@ -336,9 +336,10 @@ def _():
         tap.equal((done.returncode, "in use" in done.stderr), (0, False), f"check ({done.stderr})")
         penstock.ok("add-disk", "more", "{stack: ['null']}")
         # The next one waits for the end of the first, and goes on from what that changed last.
-        threading.Timer(2, penstock.daemon.process.terminate).start()
+        told = threading.Event()
+        threading.Timer(2, lambda process: (told.set(), process.terminate()), [penstock.daemon.process]).start()
         first, penstock.daemon = penstock.daemon, lab.daemon("run", "penstock.yaml", "--api", "api.sock")
-        tap.check(first.process.poll() is not None, "it did not wait")
+        tap.check(told.is_set(), "it did not wait")
         tap.equal(first.process.wait(30), 0, f"exit status {first.last_lines()}")
         tap.equal({disk["name"] for disk in report(penstock)[0]}, {"data", "more"}, "disks")
         penstock.daemon.kill()
