@@ -117,6 +117,24 @@ def _():
         tap.equal(penstock.curl("GET", "/v1/disks/data")[1]["changes"]["count"], 0, "changes counted")
 
 
+@tap.test("layers that would cut a request into more parts than there is memory for are refused, at the start and at run time")
+def _():
+    with Lab() as lab:
+        stack = "[memory: {size: 8M}]"
+        for _ in range(3):
+            stack = f"[concat: {{legs: {stack}}}]"
+        config = "api: api.sock\ndisks: {d: {stack: STACK}}\nvms: {v: [{virtio-blk: d, socket: s}]}\n"
+        caches = "cache: {size: 1M}, " * 2
+        refused(lab.penstock("run", lab.write("c.yaml", config.replace("STACK", "[" + caches + stack[1:]))), 1,
+                "disk 'd'", "could cut a request into")
+        lab.daemon("run", lab.write("c.yaml", config.replace("STACK", stack)))
+        accepted(lab.penstock("insert-layer", "d", "0", "cache: {size: 1M}", "--api", "api.sock"))
+        before = accepted(lab.penstock("stack", "d", "--api", "api.sock"))
+        done = lab.penstock("insert-layer", "d", "0", "cache: {size: 1M}", "--api", "api.sock")
+        refused(done, 1, "could cut a request into")
+        tap.equal(accepted(lab.penstock("stack", "d", "--api", "api.sock")), before, "the stack afterwards")
+
+
 @tap.test("bodies of the routes that change layers are checked, and answered with the status that fits")
 def _():
     with Lab() as lab:
