@@ -178,7 +178,6 @@ static void over(struct stream_uplink *u, char *why, size_t size)
 {
 	const struct user_settings *settings = u->uplink.settings;
 	struct user *user = (struct user *)u;
-
 	struct error err;
 
 	if (!settings->socket && user_child_gone(&user->child, &err))
